@@ -1,0 +1,299 @@
+"""A rollout's state, what is observed about it, and what a step may ask to be done."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from headgate.core.routing.split import Split
+from headgate.core.spec import RolloutSpec
+from headgate.core.verdict import Verdict
+
+
+class Phase(StrEnum):
+    """Where a rollout stands."""
+
+    PENDING = "pending"
+    """Accepted; the registry does not mirror traffic yet."""
+    SHADOWING = "shadowing"
+    """Traffic is mirrored; no user sees an answer of the challenger."""
+    PROGRESSING = "progressing"
+    """The challenger serves its step's weight."""
+    PAUSED = "paused"
+    """The weight stands still; `PauseReason` says why."""
+    PROMOTING = "promoting"
+    """The registry is being told that the challenger is the champion."""
+    WATCHING = "watching"
+    """The challenger is champion; the old one can still be brought back by itself."""
+    PROMOTED = "promoted"
+    ROLLING_BACK = "rolling_back"
+    """Traffic is cut; restoration and recovery are being validated."""
+    ROLLED_BACK = "rolled_back"
+    ABORTED = "aborted"
+    """Ended by a person before any user met the challenger."""
+    SUPERSEDED = "superseded"
+    """Ended because a newer rollout took its place."""
+
+    @property
+    def live(self) -> bool:
+        """True while the rollout can still move traffic."""
+        return self not in (Phase.PROMOTED, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED)
+
+
+class PauseReason(StrEnum):
+    """Why a rollout stands still."""
+
+    STEP = "step"
+    """The step has no duration: it waits for `promote`."""
+    AWAITING_APPROVAL = "awaiting_approval"
+    INSUFFICIENT_DATA = "insufficient_data"
+    FROZEN = "frozen"
+    MANUAL = "manual"
+    FOREIGN_CHANGE = "foreign_change"
+
+
+class Decision(StrEnum):
+    """What a step decided."""
+
+    CONTINUE = "continue"
+    ADVANCE = "advance"
+    HOLD = "hold"
+    STEP_DOWN = "step_down"
+    ROLLBACK = "rollback"
+    IMMEDIATE_ROLLBACK = "immediate_rollback"
+    PROMOTE = "promote"
+
+
+class Verb(StrEnum):
+    """What a person may ask for."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    PROMOTE = "promote"
+    APPROVE = "approve"
+    REJECT = "reject"
+    STEP_DOWN = "step-down"
+    ABORT = "abort"
+    ROLLBACK = "rollback"
+    RETRY = "retry"
+    UNDO = "undo"
+    FREEZE = "freeze"
+    UNFREEZE = "unfreeze"
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A decision with its grounds, as stored and shown.
+
+    Attributes:
+        decision: see `Decision`.
+        confidence: 0-1, as the documents state it per rule.
+        reason: one sentence.
+        triggered_by: the rule or person that decided (`automatic_critical_risk`, `verb:abort`, `soak`, …).
+        risk_score: 0-1. level: low, medium, high, critical.
+    """
+
+    decision: Decision
+    confidence: float
+    reason: str
+    triggered_by: str | None = None
+    risk_score: float = 0.0
+    level: Literal["low", "medium", "high", "critical"] = "low"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A request for approval of leaving one step, and its answer."""
+
+    step: int
+    requested_at: datetime
+    expires_at: datetime
+    decision: Literal["approve", "reject"] | None = None
+    by: str | None = None
+    at: datetime | None = None
+    via: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How a rollback stands.
+
+    Attributes:
+        stage: 0 = nothing yet, 1 = traffic cut, 2 = champion restored, 3 = cleaned up and recovery judged.
+        started_at: when the rollback was decided.
+        seconds: stage number ("1", "2", "3") -> seconds the stage took.
+        score: recovery score, 0-1; None until judged. status: as the documents name it.
+        checks: recovery check -> passed.
+    """
+
+    stage: int
+    started_at: datetime
+    triggered_by: str
+    reason: str
+    from_phase: Phase
+    from_weight_percent: float
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    score: float | None = None
+    status: Literal["successful_recovery", "partial_recovery"] | None = None
+    checks: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One challenger's way from shadow to champion or back: everything the engine remembers.
+
+    Attributes:
+        step: index of the step, 0-based; -1 before the first.
+        weight_percent: the challenger's share that the registry should show, 0-100.
+        phase_since: when the phase began. step_since: when the weight was decided.
+        effective_since: when the registry was seen to show it; evidence counts from here. None until then.
+        held: the phase to go back to when a pause ends.
+        sustained_since: since when the risk score has been at 0.6 or more without a break.
+        step_downs: how often the weight was cut in this rollout.
+        exposed: True once a user may have met the challenger.
+        errors: check -> consecutive `error` verdicts.
+        promoted_at: when the challenger became champion.
+    """
+
+    id: str
+    tenant: str
+    model: str
+    challenger: str
+    champion: str
+    spec: RolloutSpec
+    phase: Phase
+    created_at: datetime
+    phase_since: datetime
+    started_by: str
+    pause_reason: PauseReason | None = None
+    held: Phase | None = None
+    step: int = -1
+    weight_percent: float = 0.0
+    step_since: datetime | None = None
+    effective_since: datetime | None = None
+    frozen: bool = False
+    sustained_since: datetime | None = None
+    step_downs: int = 0
+    exposed: bool = False
+    errors: Mapping[str, int] = field(default_factory=dict)
+    approval: Approval | None = None
+    recovery: Recovery | None = None
+    promoted_at: datetime | None = None
+    finished_at: datetime | None = None
+    last_ruling: Ruling | None = None
+    revision: int = 0
+
+    @property
+    def target(self) -> "RegistryTarget":
+        """What the registry should show for this rollout: the whole truth, derived, never stored."""
+        promoted = self.phase in (Phase.PROMOTING, Phase.WATCHING, Phase.PROMOTED)
+        challenging = self.phase.live and self.phase not in (Phase.ROLLING_BACK, Phase.PROMOTING, Phase.WATCHING)
+        shadowing = challenging and Phase.SHADOWING in (self.phase, self.held)
+        weights = {self.challenger: self.weight_percent} if challenging and self.weight_percent > 0 else {}
+        return RegistryTarget(
+            champion=self.challenger if promoted else self.champion,
+            challenger=self.challenger if challenging else None,
+            shadow=self.challenger if shadowing else None,
+            split=Split(rollout_id=self.id, weights=weights, frozen=self.frozen, salt=self.id),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryTarget:
+    """The aliases and the split that the registry should show; versions by alias, None = the alias is absent."""
+
+    champion: str
+    challenger: str | None
+    shadow: str | None
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryView:
+    """What the registry shows. `split` is None when the tag is absent; `split_error` tells why it can't be read."""
+
+    champion: str | None
+    challenger: str | None
+    shadow: str | None
+    split: Split | None
+    split_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryFacts:
+    """Measured after the cutoff, on champion-served traffic only (acceptance C22).
+
+    Attributes:
+        challenger_requests: requests the challenger answered since the cutoff was effective.
+        champion_requests: requests the champion answered since then.
+        p95_ms, error_rate, cache_hit_rate: of the champion since the cutoff; None = not measured.
+        baseline_*: the champion's own baseline before; None = not measured.
+    """
+
+    challenger_requests: int
+    champion_requests: int
+    p95_ms: float | None
+    baseline_p95_ms: float | None
+    error_rate: float | None
+    baseline_error_rate: float | None
+    cache_hit_rate: float | None
+    baseline_cache_hit_rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything observed about one rollout for one step. What could not be observed is None, never a default.
+
+    Attributes:
+        verdicts: check -> verdict of every enabled check (and `agreement` in shadow).
+        requests, outcomes: the challenger's, since `effective_since`.
+        registry: None when the registry can't be reached.
+        effects_pending: True while an earlier effect has not been carried out.
+        recovery: only while rolling back.
+    """
+
+    verdicts: Mapping[str, Verdict]
+    requests: int
+    outcomes: int
+    registry: RegistryView | None
+    effects_pending: bool = False
+    recovery: RecoveryFacts | None = None
+
+
+class EffectKind(StrEnum):
+    """What a step may ask to be done outside."""
+
+    CUT_OFF = "cut_off"
+    """Tell every gateway, by NOTIFY in the same transaction, that the challenger gets nothing."""
+    SYNC_REGISTRY = "sync_registry"
+    """Drive aliases and split to `Rollout.target` as it is when the effect is carried out."""
+    REQUEST_APPROVAL = "request_approval"
+    CLOSE_APPROVAL = "close_approval"
+    CLEAR_CACHE = "clear_cache"
+    DISABLE_FLAGS = "disable_flags"
+    ALERT = "alert"
+    RECORD_EVIDENCE = "record_evidence"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One thing to do outside, as plain JSON so that the outbox can hold it."""
+
+    kind: EffectKind
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What `engine.step` or `engine.command` returns: the new state, why, and what to do."""
+
+    rollout: Rollout
+    ruling: Ruling
+    effects: tuple[Effect, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """True when the state moved in a way that must be written as a transition."""
+        return bool(self.effects) or self.ruling.decision not in (Decision.CONTINUE, Decision.HOLD)

@@ -1,0 +1,1 @@
+"""Who gets a request: salted buckets and the split."""

@@ -1,0 +1,1 @@
+"""The demo: real models, real traffic, three rollouts on the real stack."""

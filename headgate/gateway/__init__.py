@@ -1,0 +1,1 @@
+"""The data plane: the HTTP server that answers predictions."""
