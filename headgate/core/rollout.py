@@ -3,83 +3,30 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Literal
 
 from headgate.core.routing.split import Split
 from headgate.core.spec import RolloutSpec
 from headgate.core.verdict import Verdict
+from headgate.core.words import Decision, EffectKind, PauseReason, Phase, Verb
 
-
-class Phase(StrEnum):
-    """Where a rollout stands."""
-
-    PENDING = "pending"
-    """Accepted; the registry does not mirror traffic yet."""
-    SHADOWING = "shadowing"
-    """Traffic is mirrored; no user sees an answer of the challenger."""
-    PROGRESSING = "progressing"
-    """The challenger serves its step's weight."""
-    PAUSED = "paused"
-    """The weight stands still; `PauseReason` says why."""
-    PROMOTING = "promoting"
-    """The registry is being told that the challenger is the champion."""
-    WATCHING = "watching"
-    """The challenger is champion; the old one can still be brought back by itself."""
-    PROMOTED = "promoted"
-    ROLLING_BACK = "rolling_back"
-    """Traffic is cut; restoration and recovery are being validated."""
-    ROLLED_BACK = "rolled_back"
-    ABORTED = "aborted"
-    """Ended by a person before any user met the challenger."""
-    SUPERSEDED = "superseded"
-    """Ended because a newer rollout took its place."""
-
-    @property
-    def live(self) -> bool:
-        """True while the rollout can still move traffic."""
-        return self not in (Phase.PROMOTED, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED)
-
-
-class PauseReason(StrEnum):
-    """Why a rollout stands still."""
-
-    STEP = "step"
-    """The step has no duration: it waits for `promote`."""
-    AWAITING_APPROVAL = "awaiting_approval"
-    INSUFFICIENT_DATA = "insufficient_data"
-    FROZEN = "frozen"
-    MANUAL = "manual"
-    FOREIGN_CHANGE = "foreign_change"
-
-
-class Decision(StrEnum):
-    """What a step decided."""
-
-    CONTINUE = "continue"
-    ADVANCE = "advance"
-    HOLD = "hold"
-    STEP_DOWN = "step_down"
-    ROLLBACK = "rollback"
-    IMMEDIATE_ROLLBACK = "immediate_rollback"
-    PROMOTE = "promote"
-
-
-class Verb(StrEnum):
-    """What a person may ask for."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    PROMOTE = "promote"
-    APPROVE = "approve"
-    REJECT = "reject"
-    STEP_DOWN = "step-down"
-    ABORT = "abort"
-    ROLLBACK = "rollback"
-    RETRY = "retry"
-    UNDO = "undo"
-    FREEZE = "freeze"
-    UNFREEZE = "unfreeze"
+__all__ = [
+    "Approval",
+    "Decision",
+    "Effect",
+    "EffectKind",
+    "Facts",
+    "PauseReason",
+    "Phase",
+    "Recovery",
+    "RecoveryFacts",
+    "RegistryTarget",
+    "RegistryView",
+    "Rollout",
+    "Ruling",
+    "StepResult",
+    "Verb",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +72,7 @@ class Recovery:
         started_at: when the rollback was decided.
         seconds: stage number ("1", "2", "3") -> seconds the stage took.
         score: recovery score, 0-1; None until judged. status: as the documents name it.
-        checks: recovery check -> passed.
+        checks: recovery check -> passed. reasons: recovery check -> measured value and limit.
     """
 
     stage: int
@@ -138,6 +85,7 @@ class Recovery:
     score: float | None = None
     status: Literal["successful_recovery", "partial_recovery"] | None = None
     checks: Mapping[str, bool] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +103,9 @@ class Rollout:
         exposed: True once a user may have met the challenger.
         errors: check -> consecutive `error` verdicts.
         promoted_at: when the challenger became champion.
+        manual_hold: True while a person's `pause`, or a review that high risk demands, holds the rollout.
+        soak_waived: `step` = this stage's soak is not waited for, `all` = no soak is; never more than the soak.
+        alerts: conditions that last and were alerted, so that each is told once.
     """
 
     id: str
@@ -184,13 +135,49 @@ class Rollout:
     finished_at: datetime | None = None
     last_ruling: Ruling | None = None
     revision: int = 0
+    manual_hold: bool = False
+    soak_waived: Literal["step", "all"] | None = None
+    alerts: tuple[str, ...] = ()
+
+    @property
+    def base_phase(self) -> Phase:
+        """The phase, or while paused the one that the pause interrupts."""
+        return self.held if self.phase is Phase.PAUSED and self.held is not None else self.phase
+
+    @property
+    def evidence_since(self) -> datetime:
+        """From when on evidence is read.
+
+        Until the registry shows the newest order this is when the order was given: nothing moves forward on such
+        evidence, but a rollback may rest on it, so an unreachable registry does not make the checks blind.
+        """
+        return self.effective_since or self.step_since or self.created_at
+
+    @property
+    def status(self) -> str:
+        """The phase in the documents' words: `rollback_in_progress` while rolling back (TO-05)."""
+        return "rollback_in_progress" if self.phase is Phase.ROLLING_BACK else self.phase.value
+
+    @property
+    def outcome(self) -> Literal["promoted", "rejected_in_shadow", "rolled_back", "aborted"] | None:
+        """How it ended; None while it is live, and when a newer one took its place."""
+        match self.phase:
+            case Phase.PROMOTED:
+                return "promoted"
+            case Phase.ROLLED_BACK:
+                return "rolled_back" if self.exposed else "rejected_in_shadow"
+            case Phase.ABORTED:
+                return "aborted"
+            case _:
+                return None
 
     @property
     def target(self) -> "RegistryTarget":
         """What the registry should show for this rollout: the whole truth, derived, never stored."""
-        promoted = self.phase in (Phase.PROMOTING, Phase.WATCHING, Phase.PROMOTED)
-        challenging = self.phase.live and self.phase not in (Phase.ROLLING_BACK, Phase.PROMOTING, Phase.WATCHING)
-        shadowing = challenging and Phase.SHADOWING in (self.phase, self.held)
+        promoted = self.base_phase in (Phase.PROMOTING, Phase.WATCHING, Phase.PROMOTED)
+        challenging = self.base_phase in (Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING)
+        # Mirroring is asked for with the first write, so that a rollout is mirrored from its first look on.
+        shadowing = challenging and self.spec.shadow is not None and self.base_phase is not Phase.PROGRESSING
         weights = {self.challenger: self.weight_percent} if challenging and self.weight_percent > 0 else {}
         return RegistryTarget(
             champion=self.challenger if promoted else self.champion,
@@ -250,7 +237,8 @@ class Facts:
         verdicts: check -> verdict of every enabled check (and `agreement` in shadow).
         requests, outcomes: the challenger's, since `effective_since`.
         registry: None when the registry can't be reached.
-        effects_pending: True while an earlier effect has not been carried out.
+        effects_pending: True while an earlier write to the registry has not been carried out. Read it before the
+            registry: the other way round, a write between the two looks like a foreign change.
         recovery: only while rolling back.
     """
 
@@ -260,21 +248,6 @@ class Facts:
     registry: RegistryView | None
     effects_pending: bool = False
     recovery: RecoveryFacts | None = None
-
-
-class EffectKind(StrEnum):
-    """What a step may ask to be done outside."""
-
-    CUT_OFF = "cut_off"
-    """Tell every gateway, by NOTIFY in the same transaction, that the challenger gets nothing."""
-    SYNC_REGISTRY = "sync_registry"
-    """Drive aliases and split to `Rollout.target` as it is when the effect is carried out."""
-    REQUEST_APPROVAL = "request_approval"
-    CLOSE_APPROVAL = "close_approval"
-    CLEAR_CACHE = "clear_cache"
-    DISABLE_FLAGS = "disable_flags"
-    ALERT = "alert"
-    RECORD_EVIDENCE = "record_evidence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,13 +260,14 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What `engine.step` or `engine.command` returns: the new state, why, and what to do."""
+    """What the engine returns: the new state, why, and what to do.
+
+    Attributes:
+        changed: True when it must be written as a transition: something to do outside, or more moved than the
+            engine's own bookkeeping (`effective_since`, `sustained_since`, `errors`, `last_ruling`).
+    """
 
     rollout: Rollout
     ruling: Ruling
     effects: tuple[Effect, ...] = ()
-
-    @property
-    def changed(self) -> bool:
-        """True when the state moved in a way that must be written as a transition."""
-        return bool(self.effects) or self.ruling.decision not in (Decision.CONTINUE, Decision.HOLD)
+    changed: bool = False

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.alias_generators import to_camel
 
 from headgate.core.policies import Policies
+from headgate.core.profiles import resolve
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -22,7 +23,8 @@ def parse_duration(value: Any) -> timedelta:
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a duration; write e.g. 30s, 15m, 24h or 7d")
+        # A ValueError, because pydantic turns only that into a finding.
+        raise ValueError(f"{value!r} is not a duration; write e.g. 30s, 15m, 24h or 7d")  # noqa: TRY004
     elif isinstance(value, int | float):
         seconds = float(value)
     else:
@@ -48,7 +50,9 @@ def format_duration(value: timedelta) -> str:
     return text + (f"{seconds:g}s" if seconds or not text else "")
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)]
+Duration = Annotated[
+    timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
+]
 
 
 class SpecModel(BaseModel):
@@ -152,9 +156,12 @@ class RolloutSpec(SpecModel):
         """The steps, written out or from the named plan."""
         return self.steps if self.steps is not None else PLANS[self.plan]
 
+    def step_at(self, weight_percent: float) -> int:
+        """Index of the highest step whose weight is at most this one (acceptance C9); -1 when none is."""
+        below = [index for index, step in enumerate(self.ramp) if step.set_weight <= weight_percent]
+        return max(below, default=-1)
+
     @property
     def policies(self) -> Policies:
         """The thresholds after defaults < profile < environment < overrides."""
-        from headgate.core.profiles import resolve
-
         return resolve(self.profile, self.environment, self.overrides).policies

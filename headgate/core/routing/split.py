@@ -1,7 +1,20 @@
 """The split: which versions share the traffic, and how a key finds its arm."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from headgate.core.routing.buckets import bucket
+
+MAX_TAG_CHARS = 4000
+"""MLflow refuses registered-model tags of more than 5,000 characters on some stores."""
+MAX_ARMS = 16
+WEIGHT_TOLERANCE = 1e-6
+"""How far a sum of 0-1 weights may be from 1.0, for 0.7 + 0.2 + 0.1 and its like."""
+_PERCENT_TOLERANCE = 100 * WEIGHT_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +34,173 @@ class Split:
     frozen: bool = False
     salt: str = ""
     revision: int = 0
+
+
+class Reason(StrEnum):
+    """Why a version answered."""
+
+    CHAMPION_ONLY = "champion_only"
+    """No live challenger has any weight."""
+    SPLIT = "split"
+    """The key's bucket decided."""
+    CUT_OFF = "cut_off"
+    """A rollback cut the challenger off before the registry shows it."""
+    SPLIT_UNREADABLE = "split_unreadable"
+    FALLBACK_ERROR = "fallback_error"
+    FALLBACK_TIMEOUT = "fallback_timeout"
+    FALLBACK_NOT_LOADED = "fallback_not_loaded"
+    TEST_DISABLED = "test_disabled"
+    SHADOW = "shadow"
+    """A mirrored call; its answer is thrown away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Who is to answer. `arm` is `champion`, `challenger`, `challenger-2` …"""
+
+    version: str
+    arm: str
+    reason: Reason
+
+
+def assign(split: Split, champion: str, live: Collection[str], key: str) -> Assignment:
+    """Find the version for a key.
+
+    The first challenger's share grows from bucket 0 upward and the second's from 100 downward, so both keep every
+    key they have while they grow. A third and later ones stand after the first and move when those before them do.
+    A version that is not live keeps its place, but the champion serves it.
+
+    Args:
+        split: the weights; their order is the order of the arms.
+        champion: the version that gets all that no live arm claims.
+        live: versions that hold a challenger alias.
+        key: the routing key.
+    """
+    arms = [(version, weight) for version, weight in split.weights.items() if version != champion]
+    if not any(weight > 0 and version in live for version, weight in arms):
+        return Assignment(champion, "champion", Reason.CHAMPION_ONLY)
+    position = bucket(key, split.salt)
+    low = 0.0
+    for index, (version, weight) in enumerate(arms):
+        if index == 1:
+            hit = position >= 100.0 - weight
+        else:
+            hit = low <= position < low + weight
+            low += weight
+        if hit and version in live:
+            arm = "challenger" if index == 0 else f"challenger-{index + 1}"
+            return Assignment(version, arm, Reason.SPLIT)
+        if hit:
+            break
+    return Assignment(champion, "champion", Reason.SPLIT)
+
+
+def without(split: Split, version: str) -> Split:
+    """The split with a version's weight at 0; every other arm keeps its place."""
+    weights = {name: 0.0 if name == version else weight for name, weight in split.weights.items()}
+    return replace(split, weights=weights)
+
+
+def hold_frozen(before: Split | None, after: Split) -> Split:
+    """The split to follow after `before`: while frozen, within one rollout, no weight grows."""
+    if before is None or not after.frozen or before.rollout_id != after.rollout_id:
+        return after
+    weights = {name: min(weight, before.weights.get(name, 0.0)) for name, weight in after.weights.items()}
+    return replace(after, weights=weights)
+
+
+def encode_split(split: Split) -> str:
+    """The tag's text.
+
+    Raises:
+        ValueError: the split could not be read back.
+    """
+    body = {
+        "revision": split.revision,
+        "rollout_id": split.rollout_id,
+        "weights": dict(split.weights),
+        "frozen": split.frozen,
+        "salt": split.salt,
+    }
+    text = json.dumps(body, separators=(",", ":"))
+    decode_split(text)
+    return text
+
+
+def decode_split(text: str) -> Split:
+    """Read the tag's text.
+
+    Raises:
+        ValueError: anything that is not exactly a split; nobody guesses what a half-readable dial meant.
+    """
+    if len(text) > MAX_TAG_CHARS:
+        raise ValueError(f"{len(text)} characters are more than {MAX_TAG_CHARS}")
+    try:
+        body = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except RecursionError as err:
+        raise ValueError("nested too deep") from err
+    known = {"revision", "rollout_id", "weights", "frozen", "salt"}
+    _require(isinstance(body, dict), "not a JSON object")
+    _require(
+        body.keys() == known, f"missing {sorted(known - body.keys())}, unknown {sorted(body.keys() - known)}"
+    )
+    revision, rollout_id, frozen, salt = (body[name] for name in ("revision", "rollout_id", "frozen", "salt"))
+    _require(
+        type(revision) is int and revision >= 0, f"revision is {revision!r}, must be a whole number >= 0"
+    )
+    named = rollout_id is None or (isinstance(rollout_id, str) and rollout_id != "")
+    _require(named, f"rollout_id is {rollout_id!r}, must be a text or null")
+    _require(type(frozen) is bool, f"frozen is {frozen!r}, must be true or false")
+    _require(isinstance(salt, str), f"salt is {salt!r}, must be a text")
+    return Split(rollout_id, _percents(body["weights"]), frozen, salt, revision)
+
+
+def _percents(weights: Any) -> dict[str, float]:
+    _require(isinstance(weights, dict), f"weights is {weights!r}, must be an object of version: percent")
+    _require(len(weights) <= MAX_ARMS, f"{len(weights)} weights are more than {MAX_ARMS}")
+    for version, weight in weights.items():
+        _require(version != "", "a weight has no version")
+        good = _is_number(weight, most=100)
+        _require(good, f"weight of version {version} is {weight!r}, must be a number from 0 to 100")
+    total = math.fsum(weights.values())
+    _require(total <= 100 + _PERCENT_TOLERANCE, f"weights sum to {total:g}, must be at most 100")
+    return {version: float(weight) for version, weight in weights.items()}
+
+
+def check_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    """Check weights as the documents write them, each 0.0-1.0 and 1.0 together, and return them in percent.
+
+    Sums within `WEIGHT_TOLERANCE` of 1.0 pass. Versions that are not named have weight 0.
+
+    Raises:
+        ValueError: `Traffic weights must sum to 1.0, got 0.95`, or which weight is not a number from 0 to 1.
+    """
+    for version, weight in weights.items():
+        _require(
+            _is_number(weight, most=1),
+            f"Traffic weight of {version} must be between 0.0 and 1.0, got {weight!r}",
+        )
+    total = math.fsum(weights.values())
+    _require(abs(total - 1.0) <= WEIGHT_TOLERANCE, f"Traffic weights must sum to 1.0, got {round(total, 6)}")
+    return {version: float(weight) * 100.0 for version, weight in weights.items()}
+
+
+def _require(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ValueError(problem)
+
+
+def _is_number(value: object, *, most: float) -> bool:
+    # NaN and the infinities fail the comparison; a bool is an int and no number.
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise ValueError(f"a key stands twice in {names}")
+    return dict(pairs)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a weight")

@@ -1,0 +1,62 @@
+"""Commands that start things: the stack, the demo, the deployments."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headgate.cli.common import connected
+
+HOME = Annotated[Path | None, typer.Option("--home", help="Where the state is kept; default: HEADGATE_HOME or .headgate.")]
+PROJECT = Annotated[Path, typer.Option("--project", help="The checkout with prefect.yaml, flows and tasks.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for name, function in _COMMANDS.items():
+        app.command(name)(function)
+
+
+def up(home: HOME = None, project: PROJECT = Path()) -> None:
+    """Start PostgreSQL, MLflow, Prefect and the gateway here, and keep them running until Ctrl-C."""
+    from headgate.cli.stack import run_in_foreground
+
+    run_in_foreground(_home(home), project.resolve())
+
+
+def demo(
+    home: HOME = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Wait for you to approve in Prefect's UI.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running at the end.")] = False,
+) -> None:
+    """Roll three real challengers out over real HTTP traffic: one good, one different, one that breaks."""
+    from headgate.demo import run
+
+    sys.exit(run(_home(home), interactive=interactive, keep=keep))
+
+
+def deploy(
+    project: PROJECT = Path(),
+    start: Annotated[bool, typer.Option("--start/--no-start", help="Also start the first sweep now.")] = True,
+) -> None:
+    """Apply prefect.yaml to the Prefect server: work pool, deployments, schedules, automations."""
+    from headgate.deploy import apply
+
+    with connected() as services:
+        api_url = services.settings.required("prefect_api_url")
+    for name in apply(project, api_url, start=start):
+        typer.echo(f"applied {name}")
+
+
+def _home(given: Path | None) -> Path:
+    if given is not None:
+        return given
+    from headgate.settings import load_settings
+
+    return load_settings().home
+
+
+_COMMANDS = {"up": up, "demo": demo, "deploy": deploy}

@@ -1,0 +1,224 @@
+"""RK7: does the challenger behave in a way that nobody expected?"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from headgate.core.checks.finding import Basis, Finding, conclude, reaches, severity
+from headgate.core.checks.windows import signal
+from headgate.core.evidence import Evidence, Floats, Series, Sums
+from headgate.core.policies import AnomalyPolicy
+from headgate.core.stats.anomalies import (
+    METRICS,
+    ONE_SIDED,
+    Track,
+    correlation_breakdown,
+    level_shift,
+    measure,
+    newest_shift,
+    outlier,
+    scales,
+)
+from headgate.core.verdict import Check, Outcome, Verdict
+
+ACTIONS = (
+    "enable_enhanced_monitoring",
+    "increase_log_verbosity",
+    "run_health_check",
+    "activate_incident_response",
+)
+_SUMS = (
+    "requests",
+    "errors",
+    "latency_n",
+    "latency_sum_ms",
+    "latency_sumsq_ms2",
+    "confidence_n",
+    "confidence_sum",
+    "confidence_sumsq",
+)
+_AT_CUT_OFF = 0.8
+_HISTOGRAM_MINIMUM = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """Cut-offs: chance of a detector to fire on noise per look, Tukey's fence, smallest distance of distributions."""
+
+    alpha: float
+    fence: float
+    effect: float
+
+
+SENSITIVITIES: Mapping[str, Sensitivity] = {
+    "low": Sensitivity(alpha=1e-5, fence=3.0, effect=0.3),
+    "medium": Sensitivity(alpha=1e-4, fence=2.2, effect=0.2),
+    "high": Sensitivity(alpha=1e-3, fence=1.5, effect=0.1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """Metrics per point of the challenger, of the champion (None when it has no traffic), and their difference."""
+
+    sums: Mapping[str, Floats]
+    champion_sums: Mapping[str, Floats] | None
+    own: Mapping[str, Track]
+    champion: Mapping[str, Track] | None
+    difference: Mapping[str, Track]
+
+    @property
+    def points(self) -> int:
+        """Points at which every arm that counts had requests."""
+        return len(self.sums["requests"])
+
+
+def judge_anomaly(evidence: Evidence, policy: AnomalyPolicy) -> Verdict:
+    """Judge unexpected change by an ensemble of the enabled detectors (S0:238-250).
+
+    Every detector looks at the challenger minus the concurrent champion, metric by metric (error rate, latency,
+    confidence, traffic volume), the newest points against the earlier ones, so a pattern both arms share does not
+    fire; without champion traffic (100 %) the challenger's own past is the yardstick. A detector's strength is 0.8 at
+    the cut-off that `anomaly_detection_sensitivity` sets, and at most 1. The ensemble's confidence is the mean of the
+    two strongest, so that two detectors must agree (the only one, where one is enabled). FAIL when it reaches
+    `anomaly_confidence_threshold`; WARN when a single detector fires; never critical. Fewer points with requests than
+    `anomaly_points_minimum` give no verdict.
+    """
+    arms = _arms(evidence)
+    cut = SENSITIVITIES[policy.anomaly_detection_sensitivity]
+    strengths: dict[str, float | None] = dict.fromkeys(policy.anomaly_types)
+    if arms.points >= policy.anomaly_points_minimum:
+        strengths = {
+            name: _strength(name, evidence, arms, cut) for name in dict.fromkeys(policy.anomaly_types)
+        }
+    measured = sorted((value for value in strengths.values() if value is not None), reverse=True)
+    confidence = None if not measured else sum(measured[:2]) / min(2, len(strengths))
+    numbers: dict[str, float | None] = {
+        "ensemble_confidence": confidence,
+        "points": float(arms.points),
+        "against_champion": float(arms.champion is not None),
+        "cpu": signal(evidence, "cpu"),
+        "memory": signal(evidence, "memory"),
+        **{f"{name}_strength": value for name, value in strengths.items()},
+    }
+    basis = Basis(
+        check=Check.ANOMALY,
+        samples=int(arms.sums["requests"].sum()),
+        window_s=arms.points * evidence.challenger.series.point_s,
+        numbers=numbers,
+        actions=ACTIONS,
+    )
+    if confidence is None:
+        lacking = f"{arms.points} of {policy.anomaly_points_minimum} points with requests"
+        return conclude(basis, (), proven=None, lacking=lacking)
+    limit = policy.anomaly_confidence_threshold
+    fired = [name for name, value in strengths.items() if value is not None and reaches(value, _AT_CUT_OFF)]
+    findings = [Finding(Outcome.WARN, f"{name} detected", indicator=name) for name in fired]
+    if reaches(confidence, limit):
+        reason = f"ensemble confidence {confidence:.4f} >= {limit:g} ({', '.join(fired) or 'several weak detectors'})"
+        findings.append(
+            Finding(Outcome.FAIL, reason, severity(confidence, limit, max(1.0, limit)), "ensemble")
+        )
+    return conclude(
+        basis, findings, proven=f"ensemble confidence {confidence:.4f} < {limit:g} on {arms.points} points"
+    )
+
+
+def _arms(evidence: Evidence) -> Arms:
+    """Points at which all arms that count had requests; the champion counts unless all traffic is the challenger's."""
+    series, other = evidence.challenger.series, evidence.champion.series
+    length = (
+        min(len(series.starts), len(other.starts)) if evidence.weight_percent < 100 else len(series.starts)
+    )
+    own = _values(series, length)
+    usable = own["requests"] > 0
+    if evidence.weight_percent >= 100:
+        own = {name: values[usable] for name, values in own.items()}
+        tracks = measure(own, scales(own))
+        # Alone, volume is the hour of the day.
+        return Arms(own, None, tracks, None, {name: tracks[name] for name in METRICS if name != "volume"})
+    champion = _values(other, length)
+    usable &= champion["requests"] > 0
+    own = {name: values[usable] for name, values in own.items()}
+    champion = {name: values[usable] for name, values in champion.items()}
+    tracks, others = measure(own, scales(own)), measure(champion, scales(champion))
+    return Arms(own, champion, tracks, others, {name: tracks[name] - others[name] for name in METRICS})
+
+
+def _values(series: Series, length: int) -> dict[str, Floats]:
+    start = len(series.starts) - length
+    return {name: np.asarray(series[name][start:], dtype=np.float64) for name in _SUMS}
+
+
+def _strength(name: str, evidence: Evidence, arms: Arms, cut: Sensitivity) -> float | None:
+    """0.8 at the cut-off, at most 1; None when the detector can't measure anything."""
+    match name:
+        case "statistical_outliers":
+            p_values = [
+                outlier(track, fence=cut.fence, one_sided=metric in ONE_SIDED)
+                for metric, track in arms.difference.items()
+            ]
+        case "pattern_changes":
+            p_values = list(_level_shifts(arms))
+        case "correlation_breakdown":
+            p_values = [correlation_breakdown(one, other) for one, other in _pairs(arms)]
+        case _:
+            return _distribution_strength(evidence, cut)
+    known = [value for value in p_values if value is not None and not math.isnan(value)]
+    return _graded(min(known) * len(known), cut.alpha) if known else None
+
+
+def _graded(p_value: float, alpha: float) -> float:
+    """Strength of a p-value: 0.8 at alpha, in proportion to its decimal places, 0..1."""
+    if p_value <= 0:
+        return 1.0
+    return min(1.0, max(0.0, _AT_CUT_OFF * math.log10(p_value) / math.log10(alpha)))
+
+
+def _level_shifts(arms: Arms) -> Iterator[float | None]:
+    """The newest quarter of the points against the rest, metric by metric."""
+    newest = max(2, arms.points // 4)
+    early, late = _summed(arms, slice(None, -newest)), _summed(arms, slice(-newest, None))
+    for metric, track in arms.difference.items():
+        earlier = Track(track.value[:-newest], track.variance[:-newest])
+        yield level_shift(earlier, early[metric], late[metric], one_sided=metric in ONE_SIDED)
+
+
+def _summed(arms: Arms, points: slice) -> dict[str, Track]:
+    """A stretch of points summed up to one."""
+    own = measure(
+        {name: values[points].sum(keepdims=True) for name, values in arms.sums.items()}, scales(arms.sums)
+    )
+    if arms.champion_sums is None:
+        return own
+    sums = {name: values[points].sum(keepdims=True) for name, values in arms.champion_sums.items()}
+    champion = measure(sums, scales(arms.champion_sums))
+    return {name: own[name] - champion[name] for name in METRICS}
+
+
+def _pairs(arms: Arms) -> Iterator[tuple[Floats, Floats]]:
+    """Metrics that may move together: the arms with each other, and within the challenger."""
+    if arms.champion is not None:
+        for metric in ("latency", "confidence", "volume"):
+            yield arms.own[metric].value, arms.champion[metric].value
+    yield arms.own["latency"].value, arms.own["volume"].value
+    yield arms.own["latency"].value, arms.own["confidence"].value
+
+
+def _distribution_strength(evidence: Evidence, cut: Sensitivity) -> float | None:
+    """The newest latencies and confidences against the rest of the step, beyond what the champion's did."""
+    found = []
+    for histogram in ("latency_hist", "confidence_hist"):
+        own = _newest(evidence.challenger.step, evidence.challenger.latency, histogram)
+        if own is None:
+            continue
+        champion = _newest(evidence.champion.step, evidence.champion.latency, histogram)
+        excess = own[0] - (champion[0] if champion else 0.0)
+        found.append(min(_graded(2 * own[1], cut.alpha), max(0.0, _AT_CUT_OFF * excess / cut.effect), 1.0))
+    return max(found) if found else None
+
+
+def _newest(step: Sums, newest: Sums, histogram: str) -> tuple[float, float] | None:
+    return newest_shift(getattr(step, histogram), getattr(newest, histogram), _HISTOGRAM_MINIMUM)

@@ -1,0 +1,66 @@
+"""Does the registry show what the rollout asked for?"""
+
+import math
+
+from headgate.core.rollout import RegistryView, Rollout
+
+
+def mismatch(rollout: Rollout, view: RegistryView) -> str | None:
+    """How the registry differs from the rollout's target, as one clause; None when it shows it.
+
+    A rollout that wants no challenger (rolling back, promoting, watching) does not mind who else holds an alias, as
+    long as its own version holds none and nobody has a weight: a next challenger may be waiting there.
+    """
+    target = rollout.target
+    if view.split_error is not None:
+        return f"the split can't be read ({view.split_error})"
+    if view.champion != target.champion:
+        return f"champion is {_named(view.champion)}, not {target.champion}"
+    shown = (
+        {} if view.split is None else {name: share for name, share in view.split.weights.items() if share > 0}
+    )
+    if target.challenger is None:
+        if rollout.challenger in (view.challenger, view.shadow):
+            return f"version {rollout.challenger} still holds an alias"
+        return f"the split still gives {_weights(shown)}" if shown else None
+    if view.challenger != target.challenger:
+        return f"challenger is {_named(view.challenger)}, not {target.challenger}"
+    if view.shadow != target.shadow:
+        return f"shadow is {_named(view.shadow)}, not {_named(target.shadow)}"
+    if view.split is None or view.split.rollout_id != rollout.id or view.split.salt != target.split.salt:
+        return f"the split is not that of {rollout.id}"
+    wanted = dict(target.split.weights)
+    if shown.keys() != wanted.keys() or not all(_same(shown[name], wanted[name]) for name in wanted):
+        return f"the split gives {_weights(shown)}, not {_weights(wanted)}"
+    return None
+
+
+def is_emergency_stop(rollout: Rollout, view: RegistryView) -> bool:
+    """True when the challenger's alias was taken away by hand (and not because a person made it champion)."""
+    wanted = rollout.target.challenger is not None
+    return wanted and view.challenger is None and view.champion != rollout.challenger
+
+
+def meets_users(rollout: Rollout, view: RegistryView) -> bool:
+    """True when the registry, whoever wrote it, lets the challenger answer users."""
+    weight = 0.0 if view.split is None else view.split.weights.get(rollout.challenger, 0.0)
+    return view.champion == rollout.challenger or (view.challenger == rollout.challenger and weight > 0)
+
+
+def adopted_champion(rollout: Rollout, view: RegistryView | None) -> str:
+    """The champion to end with: one that a person put there stays, unless it is the challenger."""
+    if view is None or view.champion in (None, rollout.challenger):
+        return rollout.champion
+    return view.champion or rollout.champion
+
+
+def _same(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=0, abs_tol=1e-6)
+
+
+def _named(version: str | None) -> str:
+    return "nobody" if version is None else version
+
+
+def _weights(weights: dict[str, float]) -> str:
+    return ", ".join(f"{name} {share:g} %" for name, share in sorted(weights.items())) or "nobody anything"

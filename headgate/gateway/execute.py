@@ -1,0 +1,169 @@
+"""Running an arm, with the champion behind it: the one place where a challenger's failure turns into an answer."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from headgate.core.routing.split import Assignment, Reason
+from headgate.gateway.answers import RowAnswer
+from headgate.gateway.lanes import Lane
+from headgate.gateway.protocol import RefusedError
+
+P = TypeVar("P")
+
+
+class ArmFailedError(Exception):
+    """A version could not answer. `args` is (category, detail, status, error code, message for the caller)."""
+
+    def __init__(
+        self,
+        category: str,
+        detail: str,
+        *,
+        status: int = 500,
+        code: str = "INTERNAL_ERROR",
+        message: str = "",
+    ) -> None:
+        super().__init__(category, detail, status, code, message or "The model could not answer.")
+
+    @property
+    def category(self) -> str:
+        """One of `core.evidence.ERROR_CATEGORIES`."""
+        return str(self.args[0])
+
+    @property
+    def detail(self) -> str:
+        """What happened, for the log."""
+        return str(self.args[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a version answered.
+
+    Attributes:
+        raw: as the model returned it (None on a cache hit). body: as it goes to the caller.
+        rows: what it says, row by row. latency_ms: of the model's predict alone.
+        cache: `hit`, `miss`, or None without a cache.
+    """
+
+    raw: Any
+    body: bytes
+    rows: list[RowAnswer]
+    latency_ms: float
+    cache: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arm(Generic[P]):
+    """A version that can be called.
+
+    Attributes:
+        call: payload -> Answer; raises RefusedError (the body does not fit) or ArmFailedError.
+        lane: its own threads, needed to wait only so long for it; None = runs where it is called.
+    """
+
+    name: str
+    version: str
+    call: Callable[[P], Answer]
+    lane: Lane | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A version's failed try."""
+
+    arm: str
+    version: str
+    category: str
+    detail: str
+    latency_ms: float
+    error: ArmFailedError
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How one request went. Without an `answer` the champion itself failed, and `failures` ends with its failure."""
+
+    assigned: Assignment
+    arm: str
+    version: str
+    reason: Reason
+    answer: Answer | None
+    failures: tuple[Failure, ...] = field(default=())
+
+    @property
+    def fell_back(self) -> bool:
+        """True when the champion answered, or tried to, in a challenger's place."""
+        return self.version != self.assigned.version
+
+
+def attempt(arm: Arm[P], payload: P, timeout_s: float | None) -> Answer | Failure:
+    """Call an arm.
+
+    Args:
+        timeout_s: None = wait as long as it takes.
+
+    Raises:
+        RefusedError: the payload does not fit this version's signature.
+    """
+    started = time.perf_counter()
+    try:
+        if arm.lane is None or timeout_s is None:
+            return arm.call(payload)
+        return arm.lane.run(lambda: arm.call(payload), timeout_s)
+    except RefusedError:
+        raise
+    except ArmFailedError as err:
+        failure = err
+    except TimeoutError as err:
+        failure = ArmFailedError("timeout", str(err) or "timed out", status=504, code="DEADLINE_EXCEEDED")
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as err:  # noqa: BLE001  a request falls back to the champion whatever a model raises
+        failure = ArmFailedError("model", f"{type(err).__name__}: {err}")
+    elapsed_ms = (time.perf_counter() - started) * 1000.0
+    return Failure(arm.name, arm.version, failure.category, failure.detail, elapsed_ms, failure)
+
+
+def execute(
+    assigned: Assignment, champion: Arm[P], trial: Arm[P] | None, payload: P, timeout_s: float
+) -> Execution:
+    """Answer a request by its assigned version, or by the champion when that one can't.
+
+    Whether a body is malformed is the champion's signature to say: what only the challenger refuses is the
+    challenger's failure. What both fail on is the champion's failure alone, unless the challenger timed out.
+
+    Args:
+        trial: the assigned challenger; None when it is not loaded (or the champion was assigned).
+        timeout_s: longest wait for the challenger, > 0.
+
+    Raises:
+        RefusedError: the champion's signature refuses the body: the caller's fault, nobody's failure.
+    """
+    if assigned.version == champion.version:
+        return _by_champion(assigned, champion, payload, assigned.reason, None)
+    if trial is None:
+        return _by_champion(assigned, champion, payload, Reason.FALLBACK_NOT_LOADED, None)
+    try:
+        result = attempt(trial, payload, timeout_s)
+    except RefusedError as err:
+        detail = f"refused a body that the champion accepts: {err.message:.500}"
+        error = ArmFailedError("extraction", detail)
+        result = Failure(trial.name, trial.version, error.category, detail, 0.0, error)
+    if isinstance(result, Answer):
+        return Execution(assigned, trial.name, trial.version, assigned.reason, result)
+    reason = Reason.FALLBACK_TIMEOUT if result.category == "timeout" else Reason.FALLBACK_ERROR
+    return _by_champion(assigned, champion, payload, reason, result)
+
+
+def _by_champion(
+    assigned: Assignment, champion: Arm[P], payload: P, reason: Reason, failure: Failure | None
+) -> Execution:
+    result = attempt(champion, payload, None)
+    if isinstance(result, Answer):
+        before = (failure,) if failure else ()
+        return Execution(assigned, champion.name, champion.version, reason, result, before)
+    charged = (failure, result) if failure and failure.category == "timeout" else (result,)
+    return Execution(assigned, champion.name, champion.version, reason, None, charged)

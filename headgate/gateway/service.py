@@ -1,0 +1,214 @@
+"""Answering: who is asked, who stands in, what is logged, what is mirrored afterwards."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from headgate.core.routing.split import Reason
+from headgate.gateway.cache import AnswerCache
+from headgate.gateway.execute import Answer, Arm, ArmFailedError, Execution, Failure, attempt, execute
+from headgate.gateway.metrics import Metrics
+from headgate.gateway.models import ServedModel
+from headgate.gateway.protocol import Body, RefusedError
+from headgate.gateway.requests import Call
+from headgate.gateway.routes import Route, Routes
+from headgate.gateway.rows import Origin, executed, mirrored
+from headgate.gateway.shadow import ShadowQueue
+from headgate.gateway.shelf import Shelf
+from headgate.store.log import PredictionRow
+
+log = logging.getLogger(__name__)
+
+
+class RowLog(Protocol):
+    """What the service needs of `headgate.store.log.PredictionLog`."""
+
+    def append_many(self, rows: Sequence[PredictionRow]) -> None:
+        """Keep the rows of one request."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back to the caller; `after` is to be run once it is sent."""
+
+    status: int
+    body: bytes
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    after: Callable[[], object] | None = None
+
+
+class Service:
+    """Answers requests by the routes with the versions on the shelf.
+
+    Args:
+        timeout_s: longest wait for a challenger before the champion answers.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        shelf: Shelf,
+        *,
+        row_log: RowLog,
+        shadow: ShadowQueue,
+        metrics: Metrics,
+        cache: AnswerCache,
+        timeout_s: float,
+        tenant: str = "default",
+    ) -> None:
+        self.routes, self.shelf, self.metrics, self.cache = routes, shelf, metrics, cache
+        self._log, self._shadow, self._timeout_s, self._tenant = row_log, shadow, timeout_s, tenant
+        self._champions: dict[str, ServedModel] = {}
+
+    def refresh(self, model: str) -> None:
+        """Load what the model's route names, and let its champion serve from when it is loaded."""
+        route = self.routes.get(model)
+        if route is None:
+            return
+        serving = self._champions.get(model)
+        self.shelf.want(model, [*route.versions, *([serving.version] if serving else [])])
+        ready = self.shelf.get(model, route.champion)
+        if ready is not None and ready is not serving:
+            self._champions[model] = ready
+            log.info("%s: version %s serves as champion", model, ready.version)
+
+    def serving(self, model: str) -> ServedModel | None:
+        """The version that serves as champion now; the old one until a new one is loaded."""
+        return self._champions.get(model)
+
+    def answer(self, model: str, call: Call) -> Reply:
+        """Answer one request.
+
+        Raises:
+            RefusedError: the caller's fault.
+        """
+        route, serving = self.routes.get(model), self._champions.get(model)
+        if route is None or serving is None:
+            message = f"No version of {model} is loaded yet; ask again in a moment."
+            return Reply(503, RefusedError(503, "TEMPORARILY_UNAVAILABLE", message).answer[0])
+        assigned = route.assign(serving.version, call.key[0])
+        trial = None
+        if assigned.version != serving.version:
+            trial = self._arm(model, assigned.version, assigned.arm, call)
+        champion = self._cached(serving.arm("champion"), model, call)
+        execution = execute(assigned, champion, trial, call.body, self._timeout_s)
+        origin = Origin(self._tenant, model, route.split.rollout_id, datetime.now(UTC))
+        self._keep(executed(origin, call, execution))
+        self._count(model, execution)
+        return self._reply(route, call, execution, self._mirror(origin, route, call, execution))
+
+    def _arm(self, model: str, version: str, arm: str, call: Call) -> Arm[Body] | None:
+        served = self.shelf.get(model, version)
+        if served is not None:
+            return self._cached(served.arm(arm), model, call)
+        reason = self.shelf.failure(model, version)
+        # Still loading is nobody's failure; a version that can't be loaded has failed every request routed to it.
+        return _broken(arm, version, reason) if reason else None
+
+    def _cached(self, arm: Arm[Body], model: str, call: Call) -> Arm[Body]:
+        if self.cache.entries == 0:
+            return arm
+        entry = (model, arm.version, call.body.content_type.encode() + b"\n" + call.canonical)
+
+        def look_up(body: Body) -> Answer:
+            started = time.perf_counter()
+            kept = self.cache.get(entry)
+            self.metrics.cache.labels("miss" if kept is None else "hit").inc()
+            if kept is not None:
+                return replace(kept, latency_ms=(time.perf_counter() - started) * 1000.0, cache="hit")
+            fresh = arm.call(body)
+            self.cache.put(entry, fresh)
+            return replace(fresh, cache="miss")
+
+        return Arm(arm.name, arm.version, look_up, arm.lane)
+
+    def _mirror(
+        self, origin: Origin, route: Route, call: Call, execution: Execution
+    ) -> Callable[[], object] | None:
+        """The mirrored call, to be queued once the caller has its answer."""
+        version = route.shadow
+        if (
+            version is None
+            or version == execution.version
+            or execution.answer is None
+            or execution.arm != "champion"
+        ):
+            return None
+        return lambda: self._shadow.offer(lambda: self._shadow_call(origin, version, call, execution))
+
+    def _shadow_call(self, origin: Origin, version: str, call: Call, champion: Execution) -> None:
+        served, reason = self.shelf.get(origin.model, version), self.shelf.failure(origin.model, version)
+        if served is None and reason is None:
+            self.metrics.fallbacks.labels(origin.model, "shadow_not_loaded").inc()
+            return
+        arm = served.arm("shadow") if served else _broken("shadow", version, reason or "")
+        try:
+            result = attempt(arm, call.body, self._timeout_s)
+        except RefusedError as err:
+            detail = f"refused a body that the champion accepts: {err.message:.500}"
+            result = Failure(
+                "shadow", version, "extraction", detail, 0.0, ArmFailedError("extraction", detail)
+            )
+        self._keep(mirrored(origin, call, version, champion, result))
+        labels = (origin.model, version, "shadow")
+        self.metrics.requests.labels(*labels, Reason.SHADOW.value).inc()
+        if isinstance(result, Failure):
+            self.metrics.errors.labels(*labels, result.category).inc()
+        else:
+            self.metrics.latency.labels(*labels).observe(result.latency_ms / 1000.0)
+
+    def _reply(
+        self, route: Route, call: Call, execution: Execution, after: Callable[[], object] | None
+    ) -> Reply:
+        headers = {
+            "X-Headgate-Model": route.model,
+            "X-Headgate-Version": execution.version,
+            "X-Headgate-Arm": execution.arm,
+            "X-Headgate-Reason": execution.reason.value,
+            "X-Request-Id": call.request_id,
+        }
+        if route.split.rollout_id:
+            headers["X-Headgate-Rollout"] = route.split.rollout_id
+        if execution.answer is not None:
+            return Reply(200, execution.answer.body, headers=headers, after=after)
+        error = execution.failures[-1].error
+        _, _, status, code, message = error.args
+        return Reply(status, RefusedError(status, code, message).answer[0], headers=headers)
+
+    def _keep(self, rows: list[PredictionRow]) -> None:
+        try:
+            self._log.append_many(rows)
+        except Exception:  # the answer is worth more than its log lines; the loss is counted
+            self.metrics.log_failures.inc(len(rows))
+            log.exception("%d row(s) could not be logged", len(rows))
+
+    def _count(self, model: str, execution: Execution) -> None:
+        metrics, reason = self.metrics, execution.reason.value
+        for failure in execution.failures:
+            metrics.errors.labels(model, failure.version, failure.arm, failure.category).inc()
+            metrics.ab_errors.labels(failure.version).inc()
+            if failure.version != execution.version:
+                metrics.requests.labels(
+                    model, failure.version, failure.arm, execution.assigned.reason.value
+                ).inc()
+        if execution.fell_back:
+            metrics.fallbacks.labels(model, reason).inc()
+        labels = (model, execution.version, execution.arm)
+        metrics.requests.labels(*labels, reason).inc()
+        metrics.ab_requests.labels(execution.version).inc()
+        if execution.answer is not None:
+            metrics.latency.labels(*labels).observe(execution.answer.latency_ms / 1000.0)
+            for row in execution.answer.rows:
+                metrics.ab_predictions.labels(execution.version, metrics.outcome(model, row.prediction)).inc()
+
+
+def _broken(arm: str, version: str, reason: str) -> Arm[Body]:
+    def fail(_: Body) -> Answer:
+        raise ArmFailedError("model", f"version {version} can't be loaded: {reason}")
+
+    return Arm(arm, version, fail)

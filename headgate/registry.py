@@ -1,0 +1,268 @@
+"""The MLflow registry: who gets traffic is what its aliases and one tag say, nothing else.
+
+Spoken to by its REST API: MLflow's own client retries a dead server for minutes, has one timeout for a question and for an
+upload, and takes seconds to import. Model files are fetched by MLflow's client, which knows every artifact store.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from headgate.core.rollout import RegistryTarget, RegistryView
+from headgate.core.routing.split import Split, decode_split, encode_split
+from headgate.errors import BadRequestError, ConflictError, NotFoundError, RegistryUnavailableError
+from headgate.registry_files import has_signature, model_folder
+from headgate.registry_http import RegistryHttp
+
+SPLIT_TAG = "headgate.split"
+CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
+
+_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFacts:
+    """A version that may be rolled out. `aliases` are the names that point at it now."""
+
+    model: str
+    version: str
+    has_signature: bool
+    run_id: str | None
+    aliases: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Registry:
+    """Reads and writes aliases and the split; safe to share between threads."""
+
+    def __init__(self, tracking_uri: str, *, timeout_s: float = 3) -> None:
+        """Connects at the first call, not here.
+
+        Args:
+            tracking_uri: `http(s)://…` of the MLflow server.
+            timeout_s: how long one request may take.
+        """
+        self.tracking_uri = tracking_uri.rstrip("/")
+        self._http = RegistryHttp(self.tracking_uri, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    def view(self, model: str) -> RegistryView:
+        """What the registry shows now, by one request.
+
+        Raises:
+            NotFoundError: no such model.
+            RegistryUnavailableError: MLflow can't be reached.
+        """
+        found = self._http.get("registered-models/get", name=model)["registered_model"]
+        return _read_view(found)
+
+    def sync(self, model: str, target: RegistryTarget, *, expected: RegistryView | None) -> RegistryView:
+        """Drive aliases and split to the target; writes nothing that is already so.
+
+        The champion moves before the challenger loses its name, and a challenger loses its weight before its name: at no
+        point is there a key without a version, and no key goes back and forth.
+
+        Args:
+            expected: what the caller last saw. Every part of the registry must be as there or as in the target, which a
+                killed earlier attempt leaves behind. None = whatever is there is overwritten.
+
+        Returns:
+            What is shown afterwards, read back.
+
+        Raises:
+            ConflictError: somebody else changed it, before or in between.
+            NotFoundError: no such model or version.
+            BadRequestError: the split can't be written; nothing was changed.
+            RegistryUnavailableError: MLflow can't be reached; a part may have been written, call again.
+        """
+        seen = self.view(model)
+        if shows(seen, target):
+            return seen
+        if expected is not None:
+            _refuse_foreign(model, seen, expected, target)
+        revision = max(seen.split.revision if seen.split else 0, target.split.revision) + 1
+        value = _encode(replace(target.split, revision=revision))
+        self._set_alias(model, CHAMPION, seen.champion, target.champion)
+        if not _same_split(seen, target.split):
+            self._http.post("registered-models/set-tag", name=model, key=SPLIT_TAG, value=value)
+        self._set_alias(model, CHALLENGER, seen.challenger, target.challenger)
+        self._set_alias(model, SHADOW, seen.shadow, target.shadow)
+        after = self.view(model)
+        if not shows(after, target):
+            raise ConflictError(
+                f"registry of {model}", describe(target), describe(after), "it changed meanwhile"
+            )
+        return after
+
+    def _set_alias(self, model: str, alias: str, found: str | None, wanted: str | None) -> None:
+        if found == wanted:
+            return
+        if wanted is None:
+            self._http.delete("registered-models/alias", name=model, alias=alias)
+        else:
+            self._http.post("registered-models/alias", name=model, alias=alias, version=wanted)
+
+    def check_version(self, model: str, version: str) -> VersionFacts:
+        """A version that exists, is ready and has a signature.
+
+        Raises:
+            NotFoundError: no such model or version.
+            BadRequestError: not a version number, not ready, or without a signature.
+            RegistryUnavailableError: MLflow or its artifact store can't be reached.
+        """
+        facts = self._version(model, version)
+        if facts.get("status", "READY") != "READY":
+            raise BadRequestError(
+                "version", f"{model} {version}", f"be READY in MLflow, is {facts['status']}"
+            )
+        signed = has_signature(self.tracking_uri, model, version)
+        if not signed:
+            rule = "have a signature; log it with mlflow.<flavor>.log_model(..., signature=infer_signature(X, y))"
+            raise BadRequestError("version", f"{model} {version}", rule)
+        return VersionFacts(
+            model=model,
+            version=version,
+            has_signature=signed,
+            run_id=facts.get("run_id") or None,
+            aliases=tuple(facts.get("aliases", ())),
+            tags={tag["key"]: tag["value"] for tag in facts.get("tags", ())},
+        )
+
+    def resolve(self, model: str, version_or_alias: str) -> str:
+        """The version number that a person means by `3` or `challenger`.
+
+        Raises:
+            BadRequestError: can't be either. NotFoundError: nothing is called so.
+        """
+        if version_or_alias.isdecimal():
+            return version_or_alias
+        if not _ALIAS.fullmatch(version_or_alias) or _RESERVED_ALIAS.fullmatch(version_or_alias):
+            rule = "be a version number or an alias of letters, digits, - and _ (not latest, not v1)"
+            raise BadRequestError("version", version_or_alias, rule)
+        found = self._http.get("registered-models/get", name=model)["registered_model"]
+        aliases = _aliases(found)
+        if version_or_alias not in aliases:
+            hint = f"it has {', '.join(sorted(aliases)) or 'no alias'}"
+            raise NotFoundError("alias", f"{model}@{version_or_alias}", hint)
+        return aliases[version_or_alias]
+
+    def served_models(self) -> list[str]:
+        """The models that have a champion, sorted."""
+        return sorted(self.views())
+
+    def views(self) -> dict[str, RegistryView]:
+        """What the registry shows for every model that has a champion, in one request per 200 models."""
+        found: dict[str, RegistryView] = {}
+        token = ""
+        while True:
+            page = self._http.get("registered-models/search", max_results=_PAGE, page_token=token)
+            for model in page.get("registered_models", ()):
+                view = _read_view(model)
+                if view.champion is not None:
+                    found[model["name"]] = view
+            token = page.get("next_page_token", "")
+            if not token:
+                return found
+
+    def download(self, model: str, version: str, folder: Path) -> Path:
+        """The folder with the version's model files, fetched once; a half download is never seen.
+
+        With MLflow away, files fetched earlier are used.
+
+        Raises:
+            NotFoundError: no such version. RegistryUnavailableError: can't be fetched and is not there yet.
+        """
+        try:
+            created: object = self._version(model, version).get("creation_timestamp", 0)
+        except RegistryUnavailableError:
+            created = None
+        return model_folder(self.tracking_uri, model, version, created, folder)
+
+    def _version(self, model: str, version: str) -> dict[str, Any]:
+        if not (version.isdecimal() and version.isascii()) or int(version) < 1:
+            raise BadRequestError("version", version, "be a version number, 1 or more")
+        found: dict[str, Any] = self._http.get("model-versions/get", name=model, version=version)[
+            "model_version"
+        ]
+        return found
+
+
+def shows(view: RegistryView, target: RegistryTarget) -> bool:
+    """True if the registry is as the target says; the split's revision does not count."""
+    aliases = (view.champion, view.challenger, view.shadow) == (
+        target.champion,
+        target.challenger,
+        target.shadow,
+    )
+    return aliases and _same_split(view, target.split)
+
+
+def describe(state: RegistryView | RegistryTarget) -> str:
+    """One line: `champion 1, challenger 2 at 5 %, shadow none`."""
+    weights = dict(state.split.weights) if state.split else {}
+    share = f" at {weights[state.challenger]:g} %" if state.challenger in weights else ""
+    unreadable = getattr(state, "split_error", None)
+    return (
+        f"champion {state.champion or 'none'}, challenger {state.challenger or 'none'}{share}, "
+        f"shadow {state.shadow or 'none'}" + (f", split unreadable ({unreadable})" if unreadable else "")
+    )
+
+
+def _refuse_foreign(model: str, seen: RegistryView, expected: RegistryView, target: RegistryTarget) -> None:
+    ours = (
+        seen.champion in (expected.champion, target.champion)
+        and seen.challenger in (expected.challenger, target.challenger)
+        and seen.shadow in (expected.shadow, target.shadow)
+        and (_same_split(seen, target.split) or _as_expected(seen, expected))
+    )
+    if not ours:
+        hint = "somebody else changed it: adopt it or put it back"
+        raise ConflictError(f"registry of {model}", describe(expected), describe(seen), hint)
+
+
+def _as_expected(seen: RegistryView, expected: RegistryView) -> bool:
+    if expected.split is None:
+        return seen.split is None and (seen.split_error is None) == (expected.split_error is None)
+    return _same_split(seen, expected.split)
+
+
+def _same_split(view: RegistryView, wanted: Split) -> bool:
+    return view.split is not None and replace(
+        view.split, revision=0, weights=dict(view.split.weights)
+    ) == replace(wanted, revision=0, weights=dict(wanted.weights))
+
+
+def _encode(split: Split) -> str:
+    try:
+        return encode_split(split)
+    except ValueError as err:
+        raise BadRequestError("split", dict(split.weights), f"be readable: {err}") from err
+
+
+def _aliases(model: Mapping[str, Any]) -> dict[str, str]:
+    return {entry["alias"]: str(entry["version"]) for entry in model.get("aliases", ())}
+
+
+def _read_view(model: Mapping[str, Any]) -> RegistryView:
+    aliases = _aliases(model)
+    tags = {tag["key"]: tag.get("value", "") for tag in model.get("tags", ())}
+    split, problem = None, None
+    if SPLIT_TAG in tags:
+        try:
+            split = decode_split(tags[SPLIT_TAG])
+        except ValueError as err:
+            problem = str(err)
+    return RegistryView(
+        champion=aliases.get(CHAMPION),
+        challenger=aliases.get(CHALLENGER),
+        shadow=aliases.get(SHADOW),
+        split=split,
+        split_error=problem,
+    )

@@ -1,0 +1,58 @@
+"""Settings become connected parts: the one place where a process says what it stands on."""
+
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
+from headgate.registry import Registry
+from headgate.settings import Settings, load_settings
+from headgate.store.store import Store
+
+
+class Services:
+    """The parts of one process, each connected when first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def store(self) -> Store:
+        """PostgreSQL.
+
+        Raises:
+            ConfigError: no address is known.
+        """
+        return Store(self.settings.required("database_url"))
+
+    @cached_property
+    def registry(self) -> Registry:
+        """MLflow.
+
+        Raises:
+            ConfigError: no address is known.
+        """
+        return Registry(self.settings.required("mlflow_uri"), timeout_s=self.settings.registry_timeout_s)
+
+    def close(self) -> None:
+        """Give every connection back; asking again connects again."""
+        for name in ("store", "registry"):
+            part = self.__dict__.pop(name, None)
+            if part is not None:
+                part.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(settings: Settings | None = None) -> Services:
+    """The parts as this process's settings name them; nothing is opened yet.
+
+    Raises:
+        ConfigError: a setting is misspelt or can't be used.
+    """
+    return Services(settings if settings is not None else load_settings())

@@ -1,0 +1,156 @@
+"""The five servers of the stack, as children: command, environment, and how each shows that it is ready."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+
+from headgate.settings import child_environment
+from headgate.stack.child import Child, answers
+from headgate.stack.postgres import FAST_SHUTDOWN, Postgres
+from headgate.stack.state import MARK
+
+POOL = "headgate"
+RUNNER = "headgate-runner"
+
+_DEPLOY = "import sys, pathlib, headgate.deploy as d; d.apply(pathlib.Path(sys.argv[1]), sys.argv[2])"
+_PREFECT_SERVER = {
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    # In memory, a slot held by a killed server would stay taken for good.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "15",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+}
+_PREFECT_RUNNER = {
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Makes the children of one stack.
+
+    Attributes:
+        home, project: absolute folders; `project` holds prefect.yaml.
+        ports: mlflow, prefect, gateway -> loopback port.
+    """
+
+    home: Path
+    project: Path
+    cluster: Postgres
+    ports: Mapping[str, int]
+
+    def url(self, name: str) -> str:
+        """`http://127.0.0.1:<port>` of mlflow, prefect or gateway."""
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """For every child."""
+        return child_environment(HEADGATE_HOME=str(self.home), **{MARK: str(self.home)}, **variables)
+
+    def prefect_environment(self, api_url: str | None) -> dict[str, str]:
+        """For everything that runs Prefect; without an address for its server itself."""
+        address = {"PREFECT_API_URL": api_url} if api_url else {}
+        return self.environment(PREFECT_HOME=str(self.home / "prefect"), **address, **_PREFECT_RUNNER)
+
+    def postgres(self) -> Child:
+        """PostgreSQL; ready once it takes connections."""
+        return Child(
+            name="postgres",
+            command=self.cluster.command,
+            environment=self.environment(),
+            folder=self.cluster.data,
+            log=self._log("postgres"),
+            ready=lambda child: self.cluster.pid == child.pid and self.cluster.is_ready(),
+            before=self.cluster.prepare,
+            identity=self.cluster.identity,
+            stop_signal=FAST_SHUTDOWN,
+            # Killed one by one its processes could leave shared memory behind; orphaned ones end by themselves.
+            group_ends_with_it=False,
+        )
+
+    def mlflow(self) -> Child:
+        """MLflow on the embedded PostgreSQL, files under home."""
+        artifacts = self.home / "artifacts"
+        options = ["--database", self.cluster.url("mlflow", "psycopg"), "--artifacts", str(artifacts)]
+        return self._server("mlflow", "headgate.stack.mlflow_server", options, "/health")
+
+    def gateway(self) -> Child:
+        """The data plane."""
+        return self._server("gateway", "headgate.gateway", [], "/version")
+
+    def _server(self, name: str, module: str, options: list[str], health: str) -> Child:
+        return Child(
+            name=name,
+            command=[sys.executable, "-m", module, "--port", str(self.ports[name]), *options],
+            environment=self.environment(),
+            folder=self.home,
+            log=self._log(name),
+            ready=answers(self.url(name) + health),
+        )
+
+    def prefect(self) -> Child:
+        """The Prefect server with its UI; SQLite under home."""
+        (self.home / "prefect").mkdir(parents=True, exist_ok=True)
+        options = ["server", "start", "--host", "127.0.0.1", "--port", str(self.ports["prefect"])]
+        return Child(
+            name="prefect",
+            command=[sys.executable, "-m", "prefect", *options],
+            environment={**self.prefect_environment(None), **_PREFECT_SERVER},
+            folder=self.home,
+            log=self._log("prefect"),
+            ready=answers(self.url("prefect") + "/api/health"),
+        )
+
+    def runner(self, api_url: str) -> Child:
+        """The Prefect worker that runs the flows of the project folder as processes.
+
+        Its flow runs outlive it: they go on and tell the server themselves, and nobody misses a sweep.
+        """
+        options = ["worker", "start", "--pool", POOL, "--type", "process", "--name", RUNNER]
+        return Child(
+            name="runner",
+            command=[sys.executable, "-m", "prefect", *options, "--install-policy", "never"],
+            environment=self.prefect_environment(api_url),
+            folder=self.project,
+            log=self._log("runner"),
+            ready=_polls(api_url),
+            group_ends_with_it=False,
+        )
+
+    def deploy(self, api_url: str) -> Child:
+        """What applies the project's deployments; ends by itself."""
+        return Child(
+            name="deploy",
+            command=[sys.executable, "-c", _DEPLOY, str(self.project), api_url],
+            environment=self.prefect_environment(api_url),
+            folder=self.project,
+            log=self._log("deploy"),
+            ready=lambda child: False,  # noqa: ARG005 - the shape of `Child.ready`
+        )
+
+    def _log(self, name: str) -> Path:
+        return self.home / "logs" / f"{name}.log"
+
+
+def _polls(api_url: str) -> Callable[[Child], bool]:
+    """Ready when Prefect heard from the worker since it was started."""
+
+    def ask(child: Child) -> bool:
+        try:
+            answer = httpx.post(
+                f"{api_url}/work_pools/{POOL}/workers/filter", json={}, timeout=2, trust_env=False
+            )
+        except httpx.TransportError:
+            return False
+        if answer.status_code != httpx.codes.OK:
+            return False
+        seen = [worker["last_heartbeat_time"] for worker in answer.json() if worker["name"] == RUNNER]
+        return any(datetime.fromisoformat(at).timestamp() >= child.started_at for at in seen if at)
+
+    return ask

@@ -1,0 +1,127 @@
+"""Partitions, folding of old sums, retention."""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from psycopg import Cursor, errors, sql
+from psycopg.rows import TupleRow
+
+from headgate.store.database import Part
+from headgate.store.joins import ROLLUP_LOCK, add_rollups
+from headgate.store.schema import HISTOGRAM_COLUMNS, ROLLUP_KEY, SUM_COLUMNS
+from headgate.store.tally import packed_histograms, unpacked
+
+FOLDS = ((timedelta(hours=1), 60), (timedelta(hours=24), 3600))
+"""Buckets that ended this long ago are folded into buckets of so many seconds."""
+_ROWS_AT_ONCE = 50_000
+_PREFIX = "predictions_"
+
+# A bucket in which a live rollout's evidence begins is left as it is: folded, its good part could not be told
+# from the part before.
+_OLD = """
+WITH old AS (
+    SELECT r.ctid, to_timestamp(floor(extract(epoch FROM bucket) / %(wide)s) * %(wide)s) AS wide FROM rollups r
+    WHERE bucket_s < %(wide)s AND bucket < %(before)s AND mod(%(wide)s, bucket_s) = 0 AND NOT EXISTS (
+        SELECT 1 FROM rollouts l WHERE l.live AND l.tenant = r.tenant AND l.model = r.model
+        AND l.effective_since > to_timestamp(floor(extract(epoch FROM r.bucket) / %(wide)s) * %(wide)s)
+        AND l.effective_since < to_timestamp(floor(extract(epoch FROM r.bucket) / %(wide)s + 1) * %(wide)s))
+    ORDER BY bucket LIMIT %(limit)s
+), gone AS (
+    DELETE FROM rollups r USING old WHERE r.ctid = old.ctid RETURNING r.*, old.wide
+)
+SELECT tenant, model, version, arm, wide, %(wide)s, writer, rollout_id, {sums}, {histograms}
+FROM gone GROUP BY tenant, model, version, arm, wide, writer, rollout_id
+ORDER BY tenant, model, version, arm, wide, writer, rollout_id
+"""
+_FOLD = sql.SQL(_OLD).format(
+    sums=sql.SQL(", ").join(sql.SQL("sum({})::float8").format(sql.Identifier(name)) for name in SUM_COLUMNS),
+    histograms=sql.SQL(", ").join(
+        sql.SQL("string_agg({}, ''::bytea)").format(sql.Identifier(name)) for name in HISTOGRAM_COLUMNS
+    ),
+)
+
+
+def ensure_partition(cursor: Cursor[TupleRow], day: date) -> bool:
+    """Make the day's partition of `predictions`; False when it can't be made now (its rows go to the default one)."""
+    start = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - a bare date for SQL
+    make = sql.SQL(
+        "CREATE TABLE IF NOT EXISTS {} PARTITION OF predictions FOR VALUES FROM ({}) TO ({})"
+    ).format(
+        sql.Identifier(f"{_PREFIX}{day:%Y%m%d}"),
+        sql.Literal(f"{start:%Y-%m-%d}+00"),
+        sql.Literal(f"{start + timedelta(days=1):%Y-%m-%d}+00"),
+    )
+    try:
+        with cursor.connection.transaction():
+            cursor.execute("SET LOCAL lock_timeout = '2s'")
+            cursor.execute(make)
+    except (errors.CheckViolation, errors.LockNotAvailable, errors.DuplicateTable, errors.UniqueViolation):
+        # Rows of that day are in the default partition already, or another writer makes it right now.
+        return False
+    return True
+
+
+class Maintenance(Part):
+    """What keeps the tables small."""
+
+    def ensure_partitions(self, days: Sequence[date]) -> None:
+        """Make the partitions of these days ahead of time."""
+        for day in days:
+            with self.db.cursor() as cursor:
+                ensure_partition(cursor, day)
+
+    def fold(self, now: datetime) -> int:
+        """Fold old sums into minutes and hours, the oldest first; returns how many wide rows were written.
+
+        Sums stay equal; the newest hour is left as it is. Call it every few minutes.
+        """
+        return sum(self._fold_into(wide, now - age) for age, wide in FOLDS)
+
+    def _fold_into(self, wide: int, ended_before: datetime) -> int:
+        aligned = datetime.fromtimestamp(ended_before.timestamp() // wide * wide, tz=ended_before.tzinfo)
+        written = 0
+        while True:
+            with self.db.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ROLLUP_LOCK])
+                cursor.execute(
+                    _FOLD, {"wide": wide, "before": aligned, "limit": _ROWS_AT_ONCE}, prepare=False
+                )
+                rows = cursor.fetchall()
+                if not rows:
+                    return written
+                add_rollups(cursor, _compacted(rows))
+            written += len(rows)
+
+    def drop_predictions(self, before: datetime) -> int:
+        """Delete predictions, outcomes and batch ids older than `before`; sums and audit stay.
+
+        Returns:
+            How many days were dropped whole.
+        """
+        with self.db.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'")
+            cursor.execute(
+                "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'predictions'::regclass"
+            )
+            names = [str(row[0]) for row in cursor.fetchall()]
+            last_day = f"{before - timedelta(days=1):%Y%m%d}"
+            old = [
+                name for name in names if name[len(_PREFIX) :].isdigit() and name[len(_PREFIX) :] <= last_day
+            ]
+            for name in old:
+                cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
+            cursor.execute("DELETE FROM predictions WHERE time < %s", [before])
+            cursor.execute("DELETE FROM outcomes WHERE at < %s", [before])
+            cursor.execute("DELETE FROM log_batches WHERE at < %s", [before])
+        return len(old)
+
+
+def _compacted(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    first = len(ROLLUP_KEY) + len(SUM_COLUMNS)
+    for index in range(first, first + len(HISTOGRAM_COLUMNS)):
+        places, bins, counts = unpacked(columns[index])
+        columns[index] = packed_histograms(places, bins, counts.astype(np.float64), len(rows))
+    return columns

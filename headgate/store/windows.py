@@ -1,0 +1,274 @@
+"""The sums that the checks read, for the whole fleet in a few queries."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import numpy as np
+from psycopg import Cursor, sql
+from psycopg.rows import TupleRow
+
+from headgate.core.evidence import (
+    CONFIDENCE_BINS,
+    ERROR_CATEGORIES,
+    LATENCY_BINS,
+    SCALARS,
+    Arm,
+    Evidence,
+    Floats,
+    Series,
+    Signal,
+    Sums,
+)
+from headgate.core.rollout import Phase, Rollout
+from headgate.store.database import Part
+from headgate.store.schema import SUM_COLUMNS
+from headgate.store.signals import MAX_AGE
+from headgate.store.tally import dense
+
+STEP_CAP = timedelta(hours=24)
+_INTEGERS = frozenset(name for name in SCALARS if isinstance(getattr(Sums(), name), int))
+_ERRORS_AT = len(SCALARS)
+_SERIES_NAMES = (*SCALARS, *(f"errors.{category}" for category in ERROR_CATEGORIES))
+_SUMMED = sql.SQL(", ").join(
+    sql.SQL("sum(r.{}::float8)").format(sql.Identifier(name)) for name in SUM_COLUMNS
+)
+
+# Joined end to end in SQL, added up in numpy.
+_WINDOWS = sql.SQL("""
+SELECT w.i, extract(epoch FROM s.first)::float8, s.* FROM unnest(%s::int[], %s::text[], %s::text[], %s::text[],
+    %s::text[], %s::timestamptz[], %s::timestamptz[]) AS w (i, tenant, model, version, arm, since, until),
+LATERAL (
+    SELECT min(r.bucket) AS first, string_agg(r.latency_hist, ''::bytea), string_agg(r.confidence_hist, ''::bytea),
+        {summed}
+    FROM rollups r WHERE r.tenant = w.tenant AND r.model = w.model AND r.version = w.version AND r.arm = w.arm
+        AND r.bucket >= w.since AND r.bucket < w.until
+) s WHERE s.first IS NOT NULL
+""").format(summed=_SUMMED)
+
+_SERIES = sql.SQL("""
+SELECT w.i, floor((extract(epoch FROM r.bucket)::float8 - w.start) / w.point_s) AS p, {summed}
+FROM unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::float8[], %s::float8[])
+    AS w (i, tenant, model, version, arm, start, ending, point_s)
+JOIN rollups r ON r.tenant = w.tenant AND r.model = w.model AND r.version = w.version AND r.arm = w.arm
+    AND r.bucket >= to_timestamp(w.start) AND r.bucket < to_timestamp(w.ending)
+GROUP BY w.i, p
+""").format(summed=_SUMMED)
+
+_COUNTS = """
+SELECT w.i, s.requests, s.outcomes FROM unnest(%s::int[], %s::text[], %s::text[], %s::text[],
+    %s::text[], %s::timestamptz[], %s::timestamptz[]) AS w (i, tenant, model, version, arm, since, until),
+LATERAL (
+    SELECT sum(r.requests)::bigint AS requests, sum(r.outcomes)::bigint AS outcomes
+    FROM rollups r WHERE r.tenant = w.tenant AND r.model = w.model AND r.version = w.version AND r.arm = w.arm
+        AND r.bucket >= w.since AND r.bucket < w.until
+) s WHERE s.requests IS NOT NULL
+"""
+
+_SIGNALS = """
+SELECT s.tenant, s.model, s.name, s.value, s.at FROM signals s
+JOIN (SELECT DISTINCT * FROM unnest(%s::text[], %s::text[]) AS k (tenant, model)) k USING (tenant, model)
+WHERE s.at >= %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One range of one arm's sums."""
+
+    tenant: str
+    model: str
+    version: str
+    arm: str
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """One arm's recent past, cut into points: POSIX seconds."""
+
+    arm: tuple[str, str, str, str]
+    start: float
+    point_s: float
+    points: int
+
+
+Role = Literal["challenger", "champion"]
+
+
+def arm_of(rollout: Rollout, role: Role) -> tuple[str, str, str, str]:
+    """Tenant, model, version and arm under which the gateway logs the rollout's challenger or champion now."""
+    version = rollout.challenger if role == "challenger" else rollout.champion
+    if role == "champion" or rollout.phase in (Phase.PROMOTING, Phase.WATCHING, Phase.PROMOTED):
+        arm = "champion"
+    elif rollout.weight_percent > 0 or rollout.phase is Phase.ROLLING_BACK:
+        arm = "challenger"
+    else:
+        arm = "shadow"
+    return rollout.tenant, rollout.model, version, arm
+
+
+class Windows(Part):
+    """Reads sums."""
+
+    bucket_s: int
+
+    def read_evidence(self, rollouts: Sequence[Rollout], now: datetime) -> dict[str, Evidence]:
+        """What the checks judge each rollout by, in three queries for all of them.
+
+        Only buckets that began at or after `effective_since` count; without one the arms are empty.
+        """
+        policies = [rollout.spec.policies for rollout in rollouts]
+        windows: dict[tuple[int, str], Window] = {}
+        series: dict[tuple[int, str], _Points] = {}
+        for index, (rollout, policy) in enumerate(zip(rollouts, policies, strict=True)):
+            until = rollout.promoted_at if rollout.promoted_at is not None else now
+            hours = timedelta(hours=policy.confidence_drift.confidence_baseline_window_hours)
+            windows[index, "baseline"] = Window(*arm_of(rollout, "champion"), until - hours, until)
+            for role in _ROLES:
+                arm = arm_of(rollout, role)
+                series[index, role] = self._points(rollout, arm, now)
+                if rollout.effective_since is not None:
+                    recent = now - timedelta(seconds=policy.latency.latency_window_seconds)
+                    since = max(rollout.effective_since, now - STEP_CAP)
+                    windows[index, role] = Window(*arm, since, now)
+                    windows[index, f"{role} latency"] = Window(
+                        *arm, max(rollout.effective_since, recent), now
+                    )
+        with self.db.cursor() as cursor:
+            sums = _read_sums(cursor, list(windows.values()))
+            points = _read_series(cursor, list(series.values()))
+            signals = _read_signals(cursor, rollouts, now)
+        found = dict(zip(windows, sums, strict=True))
+        past = dict(zip(series, points, strict=True))
+        return {
+            rollout.id: _evidence(rollout, now, index, found, past, windows, signals)
+            for index, rollout in enumerate(rollouts)
+        }
+
+    def read_counts(self, rollouts: Sequence[Rollout], now: datetime) -> dict[str, tuple[int, int]]:
+        """Each challenger's requests and outcomes since `effective_since`; (0, 0) without one."""
+        active = [rollout for rollout in rollouts if rollout.effective_since is not None]
+        windows = [
+            Window(*arm_of(rollout, "challenger"), rollout.effective_since or now, now) for rollout in active
+        ]
+        counts = {rollout.id: (0, 0) for rollout in rollouts}
+        with self.db.cursor() as cursor:
+            cursor.execute(_COUNTS, _columns(windows))
+            counts |= {active[i].id: (requests, outcomes) for i, requests, outcomes in cursor}
+        return counts
+
+    def read_sums(self, windows: Sequence[Window]) -> list[Sums]:
+        """Sums over any windows, in their order."""
+        with self.db.cursor() as cursor:
+            return [sums for sums, _ in _read_sums(cursor, windows)]
+
+    def _points(self, rollout: Rollout, arm: tuple[str, str, str, str], now: datetime) -> _Points:
+        spec = rollout.spec.analysis
+        point_s = math.ceil(max(spec.point.total_seconds(), 1e-3) / self.bucket_s) * float(self.bucket_s)
+        end = now.timestamp() // point_s * point_s
+        if rollout.effective_since is None:
+            return _Points(arm, end, point_s, 0)
+        first = math.ceil(rollout.effective_since.timestamp() / point_s) * point_s
+        start = max(end - spec.points * point_s, first)
+        return _Points(arm, start, point_s, max(0, round((end - start) / point_s)))
+
+
+_ROLES: tuple[Role, ...] = ("challenger", "champion")
+
+
+def _evidence(
+    rollout: Rollout,
+    now: datetime,
+    index: int,
+    sums: Mapping[tuple[int, str], tuple[Sums, float | None]],
+    series: Mapping[tuple[int, str], Series],
+    windows: Mapping[tuple[int, str], Window],
+    signals: Mapping[tuple[str, str], dict[str, Signal]],
+) -> Evidence:
+    def arm(role: str) -> Arm:
+        step, _ = sums.get((index, role), (Sums(), None))
+        latency, _ = sums.get((index, f"{role} latency"), (Sums(), None))
+        return Arm(step, latency, series[index, role])
+
+    baseline, first = sums[index, "baseline"]
+    until = windows[index, "baseline"].until.timestamp()
+    return Evidence(
+        now=now,
+        weight_percent=rollout.weight_percent,
+        challenger=arm("challenger"),
+        champion=arm("champion"),
+        baseline=baseline,
+        baseline_s=0.0 if first is None else until - first,
+        signals=signals.get((rollout.tenant, rollout.model), {}),
+    )
+
+
+def _columns(windows: Iterable[Window]) -> list[list[Any]]:
+    rows = [(i, w.tenant, w.model, w.version, w.arm, w.since, w.until) for i, w in enumerate(windows)]
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(7)]
+
+
+def _read_sums(cursor: Cursor[TupleRow], windows: Sequence[Window]) -> list[tuple[Sums, float | None]]:
+    """Sums of each window, and the POSIX seconds of its first bucket."""
+    cursor.execute(_WINDOWS, _columns(windows), prepare=False, binary=True)
+    rows = cursor.fetchall()
+    latency = dense([row[3] for row in rows], LATENCY_BINS)
+    confidence = dense([row[4] for row in rows], CONFIDENCE_BINS)
+    found: list[tuple[Sums, float | None]] = [(Sums(), None) for _ in windows]
+    for place, row in enumerate(rows):
+        found[row[0]] = (_sums(row[5:], latency[place], confidence[place]), row[1])
+    return found
+
+
+def _sums(values: Sequence[float], latency: Any, confidence: Any) -> Sums:
+    numbers: dict[str, Any] = {
+        name: int(value) if name in _INTEGERS else value for name, value in zip(SCALARS, values, strict=False)
+    }
+    errors = {
+        category: int(value)
+        for category, value in zip(ERROR_CATEGORIES, values[_ERRORS_AT:], strict=True)
+        if value
+    }
+    return Sums(**numbers, errors_by_category=errors, latency_hist=latency, confidence_hist=confidence)
+
+
+def _read_series(cursor: Cursor[TupleRow], wanted: Sequence[_Points]) -> list[Series]:
+    given = [
+        (i, *w.arm, w.start, w.start + w.points * w.point_s, w.point_s)
+        for i, w in enumerate(wanted)
+        if w.points
+    ]
+    depth = max((w.points for w in wanted), default=0)
+    values = np.zeros((len(wanted), len(_SERIES_NAMES), depth))
+    if given:
+        # The ranges are narrow beside the table: one index lookup for each.
+        cursor.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+        columns = [list(column) for column in zip(*given, strict=True)]
+        cursor.execute(_SERIES, columns, prepare=False, binary=True)
+        rows = np.array(cursor.fetchall(), dtype=np.float64).reshape(-1, 2 + len(_SERIES_NAMES))
+        values[rows[:, 0].astype(np.intp), :, rows[:, 1].astype(np.intp)] = rows[:, 2:]
+    return [_series(points, values[index]) for index, points in enumerate(wanted)]
+
+
+def _series(points: _Points, values: Floats) -> Series:
+    starts: Floats = points.start + np.arange(points.points, dtype=np.float64) * points.point_s
+    return Series(
+        starts=starts,
+        point_s=points.point_s,
+        values={name: values[place, : points.points] for place, name in enumerate(_SERIES_NAMES)},
+    )
+
+
+def _read_signals(
+    cursor: Cursor[TupleRow], rollouts: Sequence[Rollout], now: datetime
+) -> dict[tuple[str, str], dict[str, Signal]]:
+    tenants, models = [r.tenant for r in rollouts], [r.model for r in rollouts]
+    cursor.execute(_SIGNALS, [tenants, models, now - MAX_AGE])
+    found: dict[tuple[str, str], dict[str, Signal]] = {}
+    for tenant, model, name, value, at in cursor:
+        found.setdefault((tenant, model), {})[name] = Signal(name, value, at.astimezone(UTC))
+    return found

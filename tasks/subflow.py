@@ -1,0 +1,38 @@
+"""Runs a story as a subflow, or without one when Prefect's server is away."""
+
+import logging
+
+import httpx
+from prefect import Flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+from headgate.effects import deliver
+from headgate.fleet import Move
+from tasks.commit import write
+from tasks.parts import parts
+
+logger = logging.getLogger(__name__)
+
+
+def tell(story: Flow[[Move], None], move: Move) -> None:
+    """Carry a move out as a subflow of its own.
+
+    A heartbeat thread would add a second to the end of each; the sweep's own heartbeat covers them.
+    """
+    try:
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            story(move)
+    except (httpx.HTTPError, PrefectHTTPStatusError) as err:
+        logger.warning("%s is carried out without its page in Prefect: %s", move.title, err)
+        write(move)
+        deliver(parts(), move.before.id)
+
+
+@task(cache_policy=NO_CACHE)
+def carry_out(moves: tuple[Move, ...]) -> int:
+    """Carry many moves out without a page each; returns how many were written."""
+    done = sum(write(move) for move in moves)
+    deliver(parts())
+    return done
