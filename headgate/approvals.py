@@ -57,7 +57,9 @@ def write_answer(services: "Services", rollout_id: str, step: int, answer: Answe
 
 def ask_again(services: "Services") -> int:
     """Start the approval's run anew where the last one ended without an answer; returns how many."""
-    waiting = [one for one in services.store.live() if one.approval is not None and one.approval.decision is None]
+    waiting = [
+        one for one in services.store.live() if one.approval is not None and one.approval.decision is None
+    ]
     asked = {}
     for rollout in waiting:
         last = services.store.approvals(rollout.id)[-1:]
@@ -94,16 +96,16 @@ def _description(services: "Services", rollout: Rollout) -> str:
     ramp = rollout.spec.ramp
     following = f"{ramp[rollout.step + 1].set_weight:g} %" if rollout.step + 1 < len(ramp) else "champion"
     pages = orchestrator_of(services).api_url.removesuffix("/api")
-    return "\n".join(
-        [
-            f"# Approve `{rollout.model}` version {rollout.challenger}: {rollout.weight_percent:g} % → {following}?",
-            "",
-            f"Rollout `{rollout.id}`, champion version {rollout.champion}; open until {until}, then: "
-            f"{ramp[rollout.step].approval.on_timeout if ramp[rollout.step].approval else 'hold'}.",  # type: ignore[union-attr]
-            "",
-            *verdict_table(services.store.verdicts(rollout.id)),
-            "",
-            f"[The whole story]({pages}/artifacts/key/{artifact_key(rollout.id)}), "
-            f"or `headgate status {rollout.id}`.",
-        ]
-    )
+    asked = ramp[rollout.step].approval
+    otherwise = asked.on_timeout if asked else "hold"
+    story = f"[The whole story]({pages}/artifacts/key/{artifact_key(rollout.id)})"
+    lines = [
+        f"# Approve `{rollout.model}` version {rollout.challenger}: {rollout.weight_percent:g} % → {following}?",
+        "",
+        f"Rollout `{rollout.id}`, champion version {rollout.champion}; open until {until}, then: {otherwise}.",
+        "",
+        *verdict_table(services.store.verdicts(rollout.id)),
+        "",
+        f"{story}, or `headgate status {rollout.id}`.",
+    ]
+    return "\n".join(lines)

@@ -85,7 +85,9 @@ class _Server:
         try:
             response = self._client.request(method, path, json=body)
         except httpx.HTTPError as err:
-            raise OrchestratorUnavailableError(str(self._client.base_url), str(err) or type(err).__name__) from err
+            raise OrchestratorUnavailableError(
+                str(self._client.base_url), str(err) or type(err).__name__
+            ) from err
         if response.is_error:
             cause = f"{method} {path}: HTTP {response.status_code}: {response.text:.300}"
             raise OrchestratorUnavailableError(str(self._client.base_url), cause)
@@ -103,9 +105,7 @@ def _deployment(declared: Mapping[str, Any], project_dir: Path) -> tuple[str, di
         "description": declared.get("description") or flow.description,
         "entrypoint": declared["entrypoint"],
         "path": None,
-        "pull_steps": [
-            {"prefect.deployments.steps.set_working_directory": {"directory": str(project_dir)}}
-        ],
+        "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(project_dir)}}],
         "tags": declared.get("tags", []),
         "parameters": declared.get("parameters", {}),
         "parameter_openapi_schema": parameter_schema(flow).model_dump_for_openapi(),
@@ -119,7 +119,11 @@ def _deployment(declared: Mapping[str, Any], project_dir: Path) -> tuple[str, di
 
 
 def _schedule(declared: Mapping[str, Any]) -> dict[str, Any]:
-    timing = {key: declared[key] for key in ("interval", "cron", "rrule", "timezone", "anchor_date") if key in declared}
+    timing = {
+        key: declared[key]
+        for key in ("interval", "cron", "rrule", "timezone", "anchor_date")
+        if key in declared
+    }
     return {"schedule": timing, "active": declared.get("active", True), "slug": declared.get("slug")}
 
 
@@ -130,7 +134,9 @@ def _flow(entrypoint: str, project_dir: Path) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as err:
-        raise ConfigError("prefect.yaml entrypoint", entrypoint, f"name a flow below {project_dir} ({err})") from err
+        raise ConfigError(
+            "prefect.yaml entrypoint", entrypoint, f"name a flow below {project_dir} ({err})"
+        ) from err
 
 
 def _read_yaml(path: Path) -> Any:
@@ -140,5 +146,3 @@ def _read_yaml(path: Path) -> Any:
         raise ConfigError(str(path), "<missing>", "be there; give the folder of the checkout") from err
     except yaml.YAMLError as err:
         raise ConfigError(str(path), "<unreadable>", f"be YAML ({err})") from err
-
-

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headgate.core.rollout import Effect, EffectKind, Phase, RegistryTarget, RegistryView, Rollout, StepResult
 from headgate.core.routing.split import decode_split, encode_split

@@ -101,7 +101,9 @@ def impact_report(rollout: Rollout, served: ServedFacts) -> dict[str, dict[str, 
         "user_experience": {
             "traffic_impact": _share(rollout.recovery.from_weight_percent if rollout.recovery else 0.0),
             "response_time_impact": word("performance_restored", "neutral", "degraded"),
-            "error_rate_impact": "reduced" if served.errors else word("error_rate_normalized", "neutral", "degraded"),
+            "error_rate_impact": "reduced"
+            if served.errors
+            else word("error_rate_normalized", "neutral", "degraded"),
         },
         "system_performance": {
             "cpu_impact": "reduced" if exposed else "neutral",

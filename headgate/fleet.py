@@ -41,7 +41,17 @@ class Fleet:
         broken: rollout id -> why its evidence could not be read.
     """
 
-    __slots__ = ("broken", "counts", "evidence", "now", "pending", "policies", "recovery", "rollouts", "views")
+    __slots__ = (
+        "broken",
+        "counts",
+        "evidence",
+        "now",
+        "pending",
+        "policies",
+        "recovery",
+        "rollouts",
+        "views",
+    )
 
     def __init__(self, now: datetime, rollouts: Sequence[Rollout]) -> None:
         self.now = now
@@ -97,7 +107,11 @@ class Move:
     def moves(self) -> bool:
         """True when a transition must be written; False for a quiet result."""
         before, after = self.before, self.result.rollout
-        same = (before.phase, before.weight_percent, before.step) == (after.phase, after.weight_percent, after.step)
+        same = (before.phase, before.weight_percent, before.step) == (
+            after.phase,
+            after.weight_percent,
+            after.step,
+        )
         return self.result.changed or not same
 
     @property
@@ -219,7 +233,9 @@ def decide_fleet(fleet: Fleet, judgements: Sequence[Judgement]) -> Plan:
 def _guarded(check: str, rollout_id: str, judge: Callable[[], Verdict]) -> Verdict:
     try:
         return judge()
-    except Exception as err:  # One rollout's broken judgement is its own `error` verdict, nobody else's (MN-02).
+    except (
+        Exception
+    ) as err:  # One rollout's broken judgement is its own `error` verdict, nobody else's (MN-02).
         logger.exception("check %s broke on %s", check, rollout_id)
         return _error(check, f"the check itself broke: {err!r:.200}")
 

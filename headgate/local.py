@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -82,7 +82,7 @@ class Stack:
         self._supervisor: Supervisor | None = None
         self._writing = threading.Lock()
         self._given_up = threading.Event()
-        self._started_at = datetime.now(UTC)
+        self._started_at: datetime | None = None
 
     def start(self) -> None:
         """Start everything; returns once all answer and the deployments are applied.
@@ -93,13 +93,16 @@ class Stack:
         """
         self._state.lock()
         try:
-            self._begin()
+            with _signals(_interrupt, signal.SIGTERM):
+                self._begin()
         except BaseException:
             self.stop()
             raise
 
     def _begin(self) -> None:
         begun = time.monotonic()
+        self._given_up.clear()
+        self._started_at = datetime.now(UTC)
         ended = end_orphans(self.home, self._cluster)
         if ended:
             self._progress(
@@ -155,9 +158,17 @@ class Stack:
         self.children = {child.name: child for child in made if child is not None}
 
     def _orchestration(self, parts: Parts) -> None:
-        """Prefect, what is deployed on it, and the runner."""
-        self._bring_up("prefect")
-        self.deploy(parts)
+        """Prefect, what is deployed on it, and the runner; they import side by side and wait for one another."""
+        deploying = parts.deploy(self.addresses["prefect"])
+        if "prefect" in self.children:
+            self._launch("prefect")
+        try:
+            deploying.start()
+            self._launch("runner")
+            self._bring_up("prefect")
+            self._deploy(deploying)
+        finally:
+            deploying.finish(0)
         self._bring_up("runner")
 
     def _serving(self) -> None:
@@ -168,6 +179,8 @@ class Stack:
         if "mlflow" in self.children:
             self._launch("mlflow")
         self._migrate()
+        if "gateway" in self.children:
+            self._launch("gateway")
         self._bring_up("mlflow")
         self._bring_up("gateway")
 
@@ -181,25 +194,13 @@ class Stack:
             store.close()
         self._note("schema", begun)
 
-    def deploy(self, parts: Parts) -> None:
-        """Apply pools, limits, deployments and automations of the project; the same again changes nothing.
-
-        Raises:
-            StackError: Prefect refused a part of it.
-        """
-        from importlib.util import find_spec
-
-        if find_spec("headgate.deploy") is None:
-            return
+    def _deploy(self, work: Child) -> None:
+        """Wait until pools, deployments and automations of the project are applied; again, it changes nothing."""
         begun = time.monotonic()
         self._progress("deployments", "starting", 0.0)
-        # A process of its own: importing Prefect here would cost the supervisor 100 MB for good.
-        work = parts.deploy(self.addresses["prefect"])
-        work.start()
         while work.alive and not self._given_up.wait(0.1):
             pass
-        work.finish(0)
-        if work.process is None or work.process.returncode != 0:
+        if work.process is None or work.process.poll() != 0:
             raise StackError("deployments", str(work.log), work.last_words())
         self._note("deployments", begun)
 
@@ -237,13 +238,20 @@ class Stack:
                     "ports": dict(parts.ports),
                     "supervisor": describe_process(os.getpid()),
                     "processes": processes,
-                    "started_at": self._started_at.isoformat(timespec="seconds"),
+                    "started_at": self._started_at.isoformat(timespec="seconds")
+                    if self._started_at
+                    else None,
                     "project": str(self.project),
                 }
             )
 
     def stop(self) -> None:
         """End every process, PostgreSQL last and cleanly; ended already is fine."""
+        # It takes seconds at most; interrupted half-way it would leave processes behind.
+        with _signals(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
+            self._stop()
+
+    def _stop(self) -> None:
         if self._supervisor is not None:
             self._supervisor.stop()
         others = [child for name, child in self.children.items() if name != "postgres" and child.starts]
@@ -266,7 +274,7 @@ class Stack:
 
     def serve(self) -> None:
         """Keep it running until Ctrl-C or SIGTERM, then end it."""
-        with _termination_as_interrupt():
+        with _signals(_interrupt, signal.SIGTERM):
             try:
                 threading.Event().wait()
             except KeyboardInterrupt:
@@ -286,13 +294,19 @@ def _silent(name: str, state: str, seconds: float) -> None:
     """Nobody looks."""
 
 
-@contextmanager
-def _termination_as_interrupt() -> Any:
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the shape of a handler
-        raise KeyboardInterrupt
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the shape of a handler
+    raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+
+@contextmanager
+def _signals(handler: Any, *numbers: signal.Signals) -> Iterator[None]:
+    """Another handler for a while; only the main thread may have one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, old in before.items():
+            signal.signal(number, old)

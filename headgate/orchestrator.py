@@ -112,7 +112,10 @@ class Orchestrator:
         run = self.run(run_id)
         if run.ended or (only_if and run.state != only_if):
             return False
-        body = {"state": {"type": "CANCELLED", "message": "answered elsewhere"}, "force": run.state == "PAUSED"}
+        body = {
+            "state": {"type": "CANCELLED", "message": "answered elsewhere"},
+            "force": run.state == "PAUSED",
+        }
         answer = self._call("POST", f"/flow_runs/{run_id}/set_state", body, what="flow run", name=run_id)
         return bool(answer.get("status") == "ACCEPT")
 
@@ -124,15 +127,17 @@ class Orchestrator:
         except httpx.HTTPError as err:
             raise OrchestratorUnavailableError(self.api_url, str(err) or type(err).__name__) from err
         if response.status_code == httpx.codes.NOT_FOUND:
-            raise NotFoundError(what or "Prefect path", name or path, "run `headgate deploy`" * (what == "deployment"))
+            raise NotFoundError(
+                what or "Prefect path", name or path, "run `headgate deploy`" * (what == "deployment")
+            )
         if response.status_code in (httpx.codes.CONFLICT, httpx.codes.UNPROCESSABLE_ENTITY):
             raise BadRequestError("parameters", json.dumps(body), f"fit the flow ({response.text:.300})")
         if response.is_error:
-            raise OrchestratorUnavailableError(self.api_url, f"HTTP {response.status_code}: {response.text:.200}")
+            raise OrchestratorUnavailableError(
+                self.api_url, f"HTTP {response.status_code}: {response.text:.200}"
+            )
         return response.json() if response.content else {}
 
 
 def _run(row: Mapping[str, Any]) -> Run:
     return Run(id=str(row["id"]), name=str(row["name"]), state=str(row.get("state_type") or "SCHEDULED"))
-
-

@@ -79,6 +79,10 @@ def _fetch(tracking_uri: str, uri: str, folder: Path) -> Path:
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
+    # For `models:/` addresses MLflow looks at the process's registry, whatever it is given below.
+    if mlflow.get_registry_uri() != tracking_uri:
+        mlflow.set_tracking_uri(tracking_uri)
+        mlflow.set_registry_uri(tracking_uri)
     target = folder / "files"
     target.mkdir()
     try:

@@ -22,7 +22,8 @@ class Services:
         Raises:
             ConfigError: no address is known.
         """
-        return Store(self.settings.required("database_url"))
+        bucket_s = max(1, round(self.settings.bucket_s))
+        return Store(self.settings.required("database_url"), bucket_s=bucket_s)
 
     @cached_property
     def registry(self) -> Registry:

@@ -102,10 +102,10 @@ class Settings(BaseSettings):
         except FileNotFoundError:
             return {}
         try:
-            addresses: Mapping[str, str] = json.loads(text)["addresses"]
-        except (ValueError, KeyError, TypeError) as err:
+            addresses = json.loads(text).get("addresses", {})
+            return {name: str(url) for name, url in addresses.items()}
+        except (ValueError, AttributeError) as err:
             raise ConfigError(str(self.stack_file), "<unreadable>", "be as `headgate up` wrote it") from err
-        return addresses
 
 
 def load_settings(**overrides: Any) -> Settings:

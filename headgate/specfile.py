@@ -1,49 +1,57 @@
-"""Rollout specs from files and from plain JSON."""
+"""Rollout specs on disk."""
 
-from collections.abc import Mapping
+import json
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from headgate.core.lint import MAX_CHARS, Finding, lint, schema
 from headgate.core.spec import RolloutSpec
-from headgate.errors import NotFoundError, SpecError
+from headgate.errors import SpecError
 
 
-def read_text(path: Path) -> str:
-    """The file's text.
-
-    Raises:
-        NotFoundError: no such file.
-        SpecError: it is not text.
-    """
+def lint_file(path: str | Path) -> tuple[RolloutSpec | None, tuple[Finding, ...]]:
+    """Read a spec file; explain what is wrong with it, down to a file that can't be read at all."""
+    source = str(path)
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as err:
-        raise NotFoundError("spec file", str(path), "examples stand in deployments/rollouts/") from err
-    except (OSError, UnicodeDecodeError) as err:
-        raise SpecError(str(path), (("file", f"can't be read: {err}", "give a YAML file"),)) from err
+        with Path(path).open("rb") as file:
+            # One byte more than is allowed shows that there is too much, without reading all of it.
+            raw = file.read(MAX_CHARS + 1)
+    except OSError as err:
+        return None, (
+            (
+                source,
+                f"can't be read: {err.strerror or err}",
+                "Check the path; examples stand in deployments/rollouts/",
+            ),
+        )
+    if len(raw) > MAX_CHARS:
+        return None, (
+            (
+                source,
+                f"has more than {MAX_CHARS:,} bytes",
+                "A rollout spec is a page; check that this is the right file",
+            ),
+        )
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        line = raw[: err.start].count(b"\n") + 1
+        problem = f"is not UTF-8 (byte 0x{raw[err.start]:02x} at offset {err.start})"
+        return None, ((f"line {line}", problem, "Save it as UTF-8 text"),)
+    return lint(text, source)
 
 
-def load_spec(path: Path) -> RolloutSpec:
+def write_schema(path: str | Path) -> None:
+    """Write the JSON Schema of a spec, for editors (`deployments/rollout.schema.json`)."""
+    Path(path).write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")
+
+
+def load_spec(path: str | Path) -> RolloutSpec:
     """The spec in a file.
 
     Raises:
-        NotFoundError: no such file.
-        SpecError: it has mistakes; every one is told with its place and the fix.
+        SpecError: the file can't be read, or the spec has mistakes; it carries every one of them.
     """
-    return _checked(read_text(path), str(path))
-
-
-def spec_from(plain: Mapping[str, Any], source: str = "spec") -> RolloutSpec:
-    """The spec in plain JSON. Raises SpecError."""
-    return _checked(yaml.safe_dump(dict(plain), sort_keys=False), source)
-
-
-def _checked(text: str, source: str) -> RolloutSpec:
-    from headgate.core.lint import lint
-
-    spec, findings = lint(text, source)
+    spec, findings = lint_file(path)
     if spec is None:
-        raise SpecError(source, tuple((f[0], f[1], f[2]) for f in findings))
+        raise SpecError(str(path), findings)
     return spec

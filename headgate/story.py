@@ -19,7 +19,9 @@ def title(before: Rollout, result: StepResult) -> str:
         words = ["cut off", "traffic is cut", "champion restored", "recovery judged"]
         return f"{after.id}: {words[min(after.recovery.stage if after.recovery else 0, 3)]}"
     if after.phase is Phase.ROLLED_BACK:
-        return f"{after.id}: rolled back, {(after.recovery and after.recovery.status) or 'recovery not judged'}"
+        return (
+            f"{after.id}: rolled back, {(after.recovery and after.recovery.status) or 'recovery not judged'}"
+        )
     if after.phase is Phase.PROGRESSING and after.weight_percent != before.weight_percent:
         return f"{after.id}: {result.ruling.decision.value.replace('_', ' ')} to {after.weight_percent:g} %"
     pause = f" ({after.pause_reason.value})" if after.pause_reason else ""
@@ -32,9 +34,9 @@ def move_as_markdown(before: Rollout, result: StepResult, verdicts: Mapping[str,
     lines = [
         f"# {title(before, result)}",
         "",
-        f"**{ruling.decision.value}** (confidence {ruling.confidence:.2f}, by `{ruling.triggered_by or 'headgate'}`): "
-        f"{ruling.reason}",
+        f"**{ruling.decision.value}**: {ruling.reason}",
         "",
+        f"- confidence {ruling.confidence:.2f}, triggered by `{ruling.triggered_by or 'nothing'}`",
         f"- model `{after.model}`, challenger version {after.challenger}, champion version {after.champion}",
         f"- {before.phase.value} at {before.weight_percent:g} % → {after.phase.value} at {after.weight_percent:g} %",
         f"- risk score {ruling.risk_score:.2f} ({ruling.level})",
@@ -62,7 +64,9 @@ def _recovery(rollout: Rollout) -> list[str]:
     recovery = rollout.recovery
     assert recovery is not None  # noqa: S101
     took = ", ".join(f"phase {stage}: {seconds:.1f} s" for stage, seconds in recovery.seconds.items())
-    judged = f"{recovery.status}, score {recovery.score:.2f}" if recovery.score is not None else "not judged yet"
+    judged = (
+        f"{recovery.status}, score {recovery.score:.2f}" if recovery.score is not None else "not judged yet"
+    )
     lines = [f"Recovery: {judged}. {took}", ""]
     return lines + [f"- {check}: {'yes' if passed else 'no'}" for check, passed in recovery.checks.items()]
 

@@ -1,12 +1,15 @@
 """Starts a rollout where somebody set the alias `challenger` in the registry."""
 
+import json
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from headgate import verbs
+from headgate.core.lint import lint
 from headgate.core.rollout import Phase, RegistryView
 from headgate.core.spec import RolloutSpec
-from headgate.errors import HeadgateError, NotFoundError, StoreUnavailableError
+from headgate.errors import HeadgateError, NotFoundError, SpecError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from headgate.services import Services
@@ -64,18 +67,30 @@ def registered_spec(services: "Services", model: str, tenant: str) -> RolloutSpe
     return spec
 
 
+def spec_from(plain: Mapping[str, Any]) -> RolloutSpec:
+    """The spec in plain JSON, as a flow's parameter gives it. Raises SpecError."""
+    spec, findings = lint(json.dumps(plain), "spec")
+    if spec is None:
+        raise SpecError("spec", findings)
+    return spec
+
+
 def _start(
     services: "Services", told: Told, view: RegistryView, specs: list[RolloutSpec], model: str
 ) -> bool:
     version = str(view.challenger)
     if not specs:
         told.once(
-            model, version, "has the alias `challenger` but no spec; run `headgate apply SPEC.yaml` to start it"
+            model,
+            version,
+            "has the alias `challenger` but no spec; run `headgate apply SPEC.yaml` to start it",
         )
         return False
     known = [one for one in services.store.rollouts(model=model) if one.challenger == version]
     if known and known[0].phase in (Phase.ROLLED_BACK, Phase.ABORTED):
-        ended = f"{known[0].id} ended as {known[0].phase.value}; `headgate retry {known[0].id}` starts it again"
+        ended = (
+            f"{known[0].id} ended as {known[0].phase.value}; `headgate retry {known[0].id}` starts it again"
+        )
         told.once(model, version, f"is not started again by its alias: {ended}")
         return False
     try:
@@ -86,6 +101,3 @@ def _start(
         told.once(model, version, f"can't be started: {err}")
         return False
     return True
-
-
-__all__ = ["Told", "registered_spec", "start_by_alias"]

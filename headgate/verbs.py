@@ -76,7 +76,7 @@ def start(
     return services.store.get(rollout.id)
 
 
-def act(
+def act(  # noqa: PLR0913 - one option per verb that has one
     services: "Services",
     rollout_id: str,
     verb: Verb,

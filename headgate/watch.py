@@ -119,7 +119,8 @@ class Watch:
         return self._last.get(rollout.id, -1e9) + interval_s
 
     def _take_again(self) -> None:
-        while True:
+        """Wait for PostgreSQL and the lock; when somebody else has it, or the time is up, the watch is over."""
+        while time.monotonic() < self._ends_at:
             time.sleep(FLOOR_S)
             try:
                 if self._acquire():
@@ -127,8 +128,8 @@ class Watch:
             except StoreUnavailableError as err:
                 logger.warning("still waiting: %s", err)
             else:
-                self._knocked, self._ends_at = True, 0.0
-                return
+                break
+        self._knocked, self._ends_at = True, 0.0
 
     def _acquire(self) -> bool:
         stack = ExitStack()

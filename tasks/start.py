@@ -6,7 +6,6 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from headgate import triggers, verbs
-from headgate.specfile import spec_from
 from tasks.parts import parts
 
 
@@ -22,5 +21,7 @@ def create_rollout(
 ) -> str:
     """Start one rollout, by the given spec or the model's registered one; returns its id."""
     services = parts()
-    chosen = spec_from(spec) if spec is not None else triggers.registered_spec(services, model, tenant)
+    chosen = (
+        triggers.spec_from(spec) if spec is not None else triggers.registered_spec(services, model, tenant)
+    )
     return verbs.start(services, chosen, version, actor=actor, reason=reason).id

@@ -9,7 +9,9 @@ from headgate.cli.common import ACTOR, REASON, ROLLOUT, connected, whoever
 from headgate.core.words import Verb
 
 SPEC = Annotated[Path, typer.Argument(metavar="SPEC", help="A rollout spec (YAML).", show_default=False)]
-VERSION = Annotated[str | None, typer.Option("--version", "-V", help="The challenger; default: alias `challenger`.")]
+VERSION = Annotated[
+    str | None, typer.Option("--version", "-V", help="The challenger; default: alias `challenger`.")
+]
 TO_VERSION = Annotated[str | None, typer.Option("--to-version", help="Bring this version back instead.")]
 
 
@@ -51,7 +53,9 @@ def resume(
     rollout: ROLLOUT,
     adopt: Annotated[
         bool | None,
-        typer.Option("--adopt/--revert", help="After a foreign change: keep what the registry shows, or put ours back."),
+        typer.Option(
+            "--adopt/--revert", help="After a foreign change: keep what the registry shows, or put ours back."
+        ),
     ] = None,
     reason: REASON = "",
     actor: ACTOR = "",
@@ -82,7 +86,9 @@ def reject(rollout: ROLLOUT, reason: REASON = "", actor: ACTOR = "") -> None:
 
 def step_down(
     rollout: ROLLOUT,
-    to_weight: Annotated[float | None, typer.Option("--to-weight", help="Percent to go down to; default: half.")] = None,
+    to_weight: Annotated[
+        float | None, typer.Option("--to-weight", help="Percent to go down to; default: half.")
+    ] = None,
     reason: REASON = "",
     actor: ACTOR = "",
 ) -> None:
@@ -131,7 +137,7 @@ def _act(name: str, verb: Verb, reason: str, actor: str, **options: Any) -> None
     typer.echo(f"{after.id} is {after.phase.value}{pause_reason} at {after.weight_percent:g} %{said}")
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Any] = {
     "start": start,
     "apply": apply,
     "pause": pause,

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from headgate.services import Services
 
 REFRESH_S = 1.0
-MAYBE_ROLLOUT = Annotated[str | None, typer.Argument(metavar="[ROLLOUT]", help="A rollout's id, or its model's name.")]
+MAYBE_ROLLOUT = Annotated[
+    str | None, typer.Argument(metavar="[ROLLOUT]", help="A rollout's id, or its model's name.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -124,10 +126,9 @@ def verify() -> None:
 
 def lint(spec: Annotated[Path, typer.Argument(metavar="SPEC")]) -> None:
     """Explain every mistake in a rollout spec, with its place and the fix."""
-    from headgate.core.lint import lint as check
-    from headgate.specfile import read_text
+    from headgate.specfile import lint_file
 
-    plan, findings = check(read_text(spec), str(spec))
+    plan, findings = lint_file(spec)
     for finding in findings:
         typer.echo(f"{spec}: {finding[0]}: {finding[1]}. {finding[2]}", err=plan is None)
     if plan is None:

@@ -56,11 +56,16 @@ def rollout_table(rows: Sequence[Mapping[str, Any]], *, empty: str) -> Renderabl
 
 def rollout_page(one: Mapping[str, Any]) -> RenderableType:
     """Everything about one rollout."""
-    head = Text.assemble((one["id"], "bold"), f"  {one['model']}: version {one['challenger']} against {one['champion']}")
+    head = Text.assemble(
+        (one["id"], "bold"), f"  {one['model']}: version {one['challenger']} against {one['champion']}"
+    )
     facts = Table.grid(padding=(0, 2))
     facts.add_row("phase", _phase(one))
     facts.add_row("ramp", _ramp(one))
-    facts.add_row("seen", f"{one['requests']} requests, {one['outcomes']} outcomes since {_clock(one['effective_since'])}")
+    facts.add_row(
+        "seen",
+        f"{one['requests']} requests, {one['outcomes']} outcomes since {_clock(one['effective_since'])}",
+    )
     ruling = one["ruling"]
     if ruling:
         facts.add_row("ruling", f"{ruling['decision']}: {ruling['reason']}")
@@ -80,7 +85,9 @@ def verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> RenderableType:
     table = Table("check", "verdict", "severity", "samples", "reason", box=None)
     for one in sorted(verdicts, key=lambda row: (-row["severity"], row["check"])):
         outcome = Text(one["outcome"], style=_STYLES.get(one["outcome"], ""))
-        table.add_row(one["check"], outcome, f"{one['severity']:.2f}", str(one["samples"]), Text(one["reason"]))
+        table.add_row(
+            one["check"], outcome, f"{one['severity']:.2f}", str(one["samples"]), Text(one["reason"])
+        )
     return table
 
 
@@ -89,7 +96,15 @@ def history_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     table = Table("seq", "at", "what", "who", "to", "weight", "why", box=None)
     for row in rows:
         weight = "" if row["weight_percent"] is None else f"{row['weight_percent']:g} %"
-        cells = (str(row["seq"]), _clock(row["at"]), row["kind"], row["actor"], row["to"] or "", weight, row["reason"])
+        cells = (
+            str(row["seq"]),
+            _clock(row["at"]),
+            row["kind"],
+            row["actor"],
+            row["to"] or "",
+            weight,
+            row["reason"],
+        )
         table.add_row(*(Text(cell) for cell in cells))
     return table
 
@@ -110,9 +125,13 @@ def _ramp(one: Mapping[str, Any]) -> Text:
 
 def _approval(approval: Mapping[str, Any]) -> Text:
     if approval["decision"]:
-        return Text(f"{approval['decision']} by {approval['by']} via {approval['via']} at {_clock(approval['at'])}")
+        return Text(
+            f"{approval['decision']} by {approval['by']} via {approval['via']} at {_clock(approval['at'])}"
+        )
     page = f", or answer on {approval['page']}" if approval["page"] else ""
-    return Text(f"open until {_clock(approval['expires_at'])}: headgate approve | reject{page}", style="yellow")
+    return Text(
+        f"open until {_clock(approval['expires_at'])}: headgate approve | reject{page}", style="yellow"
+    )
 
 
 def _recovery(recovery: Mapping[str, Any]) -> Text:

@@ -2,14 +2,21 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from headgate.cli.common import connected
 
-HOME = Annotated[Path | None, typer.Option("--home", help="Where the state is kept; default: HEADGATE_HOME or .headgate.")]
-PROJECT = Annotated[Path, typer.Option("--project", help="The checkout with prefect.yaml, flows and tasks.")]
+HOME = Annotated[
+    Path | None, typer.Option("--home", help="Where the state is kept; default: HEADGATE_HOME or .headgate.")
+]
+PROJECT = Annotated[
+    Path | None,
+    typer.Option(
+        "--project", help="The checkout with prefect.yaml, flows and tasks; default: from here upwards."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -18,11 +25,11 @@ def register(app: typer.Typer) -> None:
         app.command(name)(function)
 
 
-def up(home: HOME = None, project: PROJECT = Path()) -> None:
+def up(home: HOME = None, project: PROJECT = None) -> None:
     """Start PostgreSQL, MLflow, Prefect and the gateway here, and keep them running until Ctrl-C."""
     from headgate.cli.stack import run_in_foreground
 
-    run_in_foreground(_home(home), project.resolve())
+    run_in_foreground(home, project)
 
 
 def demo(
@@ -39,15 +46,16 @@ def demo(
 
 
 def deploy(
-    project: PROJECT = Path(),
+    project: PROJECT = None,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Also start the first sweep now.")] = True,
 ) -> None:
     """Apply prefect.yaml to the Prefect server: work pool, deployments, schedules, automations."""
     from headgate.deploy import apply
+    from headgate.local import find_project
 
     with connected() as services:
         api_url = services.settings.required("prefect_api_url")
-    for name in apply(project, api_url, start=start):
+    for name in apply(find_project(project), api_url, start=start):
         typer.echo(f"applied {name}")
 
 
@@ -59,4 +67,4 @@ def _home(given: Path | None) -> Path:
     return load_settings().home
 
 
-_COMMANDS = {"up": up, "demo": demo, "deploy": deploy}
+_COMMANDS: dict[str, Any] = {"up": up, "demo": demo, "deploy": deploy}

@@ -105,11 +105,14 @@ def _translate(detail: ErrorDetails, known: Known) -> Problem:
         return Problem(path, f"is {show(value)}, which is no number", "write a finite number")
     if kind == "literal_error":
         expected = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
-        return Problem(
-            path, f"is {show(value)}", f"write one of {', '.join(expected)}; {nearest(str(value), expected)}"
-        )
+        near = nearest(str(value), expected)
+        hint = f"; {near}" if near.startswith("did") else ""
+        return Problem(path, f"is {show(value)}", f"write one of {', '.join(expected)}{hint}")
+    if kind == "too_short":
+        return Problem(path, f"is {show(value)}", f"write at least {context['min_length']} entry")
     if kind == "value_error":
-        return Problem(path, f"is {show(value)}", str(context["error"]))
+        what, _, fix = str(context["error"]).partition("; ")
+        return Problem(path, what, fix or "correct the value")
     limit = _LIMITS.get(kind)
     if limit is not None:
         word, name = limit
@@ -146,6 +149,7 @@ _TYPES = {
     "model_type": "a mapping of keys to values",
     "model_attributes_type": "a mapping of keys to values",
     "dict_type": "a mapping of keys to values",
+    "invalid_key": "keys as text",
     "tuple_type": "a list, one entry a line with a dash",
     "list_type": "a list, one entry a line with a dash",
 }

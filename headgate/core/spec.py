@@ -2,15 +2,27 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from headgate.core.policies import Policies
-from headgate.core.profiles import resolve
+from headgate.core.problems import dotted
+from headgate.core.profiles import override_problems, resolve
+from headgate.core.ramp import agreement_problems, ramp_problems
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_LONGEST_S = 366 * 86400.0
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
@@ -26,7 +38,7 @@ def parse_duration(value: Any) -> timedelta:
         # A ValueError, because pydantic turns only that into a finding.
         raise ValueError(f"{value!r} is not a duration; write e.g. 30s, 15m, 24h or 7d")  # noqa: TRY004
     elif isinstance(value, int | float):
-        seconds = float(value)
+        seconds = float(value) if abs(value) < _LONGEST_S * 2 else _LONGEST_S * 2
     else:
         text = str(value).strip().lower()
         parts = _DURATION.findall(text)
@@ -36,23 +48,53 @@ def parse_duration(value: Any) -> timedelta:
             seconds = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
         else:
             raise ValueError(f"{value!r} is not a duration; write e.g. 30s, 15m, 24h or 7d")
-    if not 0 <= seconds <= 366 * 86400:
-        raise ValueError(f"{value!r} is not between 0 s and 366 days")
+    if not 0 <= seconds <= _LONGEST_S:
+        raise ValueError(
+            f"{value!r:.60} is not a length of time from 0 s to 366 days; write e.g. 30s, 15m, 24h or 7d"
+        )
     return timedelta(seconds=seconds)
 
 
 def format_duration(value: timedelta) -> str:
     """The shortest text that `parse_duration` reads back: `1h30m`, `45s`, `0s`."""
-    seconds, text = round(value.total_seconds(), 3), ""
+    microseconds, text = value // timedelta(microseconds=1), ""
     for unit in ("d", "h", "m"):
-        count, seconds = divmod(seconds, _UNITS_S[unit])
-        text += f"{int(count)}{unit}" if count else ""
-    return text + (f"{seconds:g}s" if seconds or not text else "")
+        count, microseconds = divmod(microseconds, int(_UNITS_S[unit]) * 1_000_000)
+        text += f"{count}{unit}" if count else ""
+    seconds = f"{microseconds / 1_000_000:.6f}".rstrip("0").rstrip(".")
+    return text + (f"{seconds}s" if microseconds or not text else "")
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError(f"{format_duration(value)} is no length of time here; write one above 0s")
+    return value
+
+
+def _number(value: Any) -> Any:
+    """Refuse what pydantic would turn into a number: `true` is 1 to it, and `"5"` is 5."""
+    if isinstance(value, bool | str):
+        raise ValueError(f"{value!r} is no number; write a number, without quotes")  # noqa: TRY004
+    return value
 
 
 Duration = Annotated[
-    timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(
+        {
+            "description": "A length of time: 30s, 15m, 1h30m, 7d; a bare number is seconds.",
+            "anyOf": [
+                {"type": "string", "pattern": r"^\s*(\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h|d|w))+)\s*$"},
+                {"type": "number", "minimum": 0},
+            ],
+        }
+    ),
 ]
+PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
+Number = Annotated[float, BeforeValidator(_number)]
+Count = Annotated[int, BeforeValidator(_number)]
 
 
 class SpecModel(BaseModel):
@@ -72,18 +114,18 @@ class Pause(SpecModel):
 class ApprovalSpec(SpecModel):
     """A person must agree before the step is left."""
 
-    roles: tuple[str, ...] = ("approver",)
-    timeout: Duration = timedelta(hours=24)
+    roles: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("approver",), min_length=1)
+    timeout: PositiveDuration = timedelta(hours=24)
     on_timeout: Literal["hold", "reject", "approve"] = "hold"
 
 
 class Step(SpecModel):
     """One stage of the ramp. It is left once its soak, its samples, its checks and last its approval are there."""
 
-    set_weight: float = Field(gt=0, le=100)
+    set_weight: Number = Field(gt=0, le=100)
     pause: Pause = Pause(duration=timedelta(hours=24))
-    min_samples: int = Field(0, ge=0)
-    min_outcomes: int = Field(0, ge=0)
+    min_samples: Count = Field(0, ge=0)
+    min_outcomes: Count = Field(0, ge=0)
     approval: ApprovalSpec | None = None
 
 
@@ -91,17 +133,17 @@ class ShadowSpec(SpecModel):
     """The stage before any user meets the challenger."""
 
     duration: Duration = timedelta(days=7)
-    min_samples: int = Field(1000, ge=1)
-    min_agreement: float = Field(0.85, ge=0, le=1)
-    warn_agreement: float = Field(0.90, ge=0, le=1)
+    min_samples: Count = Field(1000, ge=1)
+    min_agreement: Number = Field(0.85, ge=0, le=1)
+    warn_agreement: Number = Field(0.90, ge=0, le=1)
 
 
 class AnalysisSpec(SpecModel):
     """How often the rollout is judged, and how finely its recent past is cut."""
 
-    interval: Duration = timedelta(seconds=30)
-    point: Duration = timedelta(seconds=60)
-    points: int = Field(20, ge=4, le=240)
+    interval: PositiveDuration = timedelta(seconds=30)
+    point: PositiveDuration = timedelta(seconds=60)
+    points: Count = Field(20, ge=4, le=240)
 
 
 class WatchSpec(SpecModel):
@@ -113,8 +155,8 @@ class WatchSpec(SpecModel):
 class RecoverySpec(SpecModel):
     """After a rollback: how long, and on how many champion requests, recovery is judged."""
 
-    timeout: Duration = timedelta(minutes=2)
-    min_samples: int = Field(50, ge=1)
+    timeout: PositiveDuration = timedelta(minutes=2)
+    min_samples: Count = Field(50, ge=1)
 
 
 def _weights(*stages: tuple[float, timedelta]) -> tuple[Step, ...]:
@@ -145,11 +187,22 @@ class RolloutSpec(SpecModel):
     analysis: AnalysisSpec = AnalysisSpec()
     watch: WatchSpec = WatchSpec()
     recovery: RecoverySpec = RecoverySpec()
-    max_step_downs: int = Field(3, ge=0)
-    max_first_weight: float = Field(25, gt=0, le=100)
-    max_weight_increase: float = Field(50, gt=0, le=100)
-    consecutive_error_limit: int = Field(4, ge=1)
+    max_step_downs: Count = Field(3, ge=0)
+    max_first_weight: Number = Field(25, gt=0, le=100)
+    max_weight_increase: Number = Field(50, gt=0, le=100)
+    consecutive_error_limit: Count = Field(4, ge=1)
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _follows_the_policy(self) -> Self:
+        weights = [step.set_weight for step in self.ramp]
+        problems = ramp_problems(weights, self.max_first_weight, self.max_weight_increase)
+        if self.shadow is not None:
+            problems += agreement_problems(self.shadow.min_agreement, self.shadow.warn_agreement)
+        problems += override_problems(self.overrides)
+        if problems:
+            raise ValueError("; ".join(f"{dotted(one.path)}: {one.problem}, {one.fix}" for one in problems))
+        return self
 
     @property
     def ramp(self) -> tuple[Step, ...]:

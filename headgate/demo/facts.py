@@ -103,7 +103,7 @@ def read_ways(services: "Services", model: str) -> list[Way]:
                 checks={check: str(verdict["outcome"]) for check, verdict in judged.items()},
                 started_at=rollout.created_at,
                 ended_at=rollout.finished_at or rollout.promoted_at,
-                events=tuple(_events(history)),
+                events=tuple(events_of(history)),
             )
         )
     return ways
@@ -220,7 +220,8 @@ def _reason(judged: Mapping[str, Any], decision: AuditRecord | None) -> str:
     return decision.reason if decision else ""
 
 
-def _events(history: Sequence[AuditRecord]) -> list[Event]:
+def events_of(history: Sequence[AuditRecord]) -> list[Event]:
+    """What was decided in one rollout, oldest first."""
     events = []
     weight = 0.0
     for record in history:

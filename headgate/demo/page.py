@@ -82,7 +82,9 @@ def _rollouts(ways: Sequence[Way]) -> str:
         recovery = way.recovery or {}
         asked = f"{approval['by']}, {approval['at']}, via {approval['via']}" if approval else "-"
         score = recovery.get("score")
-        recovered = f"{recovery['status']} ({score:.2f})" if score is not None else recovery.get("status") or "-"
+        recovered = (
+            f"{recovery['status']} ({score:.2f})" if score is not None else recovery.get("status") or "-"
+        )
         cells = [
             f"<td><b>v{escape(way.version)}</b></td>",
             f"<td class='{way.outcome}'><b>{_WORDS[way.outcome]}</b></td>",
@@ -115,9 +117,7 @@ def _decisions(ways: Sequence[Way]) -> str:
 def _further(addresses: Mapping[str, str]) -> str:
     if not addresses:
         return ""
-    lines = "".join(
-        f"<li>{escape(name)}: {_link(address)}</li>" for name, address in addresses.items()
-    )
+    lines = "".join(f"<li>{escape(name)}: {_link(address)}</li>" for name, address in addresses.items())
     return f"<h2>Look further</h2><p>While the stack runs (<code>make demo ARGS=--keep</code>):</p><ul>{lines}</ul>"
 
 

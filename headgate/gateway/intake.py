@@ -75,7 +75,7 @@ def read_signals(raw: bytes, *, models: Collection[str]) -> Sorted:
         try:
             found.good.append(_signal(row, models, now))
             found.indices.append(index)
-        except ValueError as err:
+        except (ValueError, OverflowError) as err:
             found.bad[index] = str(err)
     return found
 
@@ -116,9 +116,9 @@ def _outcome(row: Any, tenant: str, models: Collection[str], now: datetime) -> O
 def _signal(row: Any, models: Collection[str], now: datetime) -> tuple[str, Signal]:
     _check_keys(row, required={"name", "value"}, optional={"at", "model"})
     name, value = row["name"], row["value"]
-    if name not in SIGNALS:
+    if not isinstance(name, str) or name not in SIGNALS:
         raise ValueError(f"name is {name!r:.50}, must be one of {', '.join(sorted(SIGNALS))}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         raise ValueError(f"value is {value!r:.50}, must be a finite number")
     at = now
     if "at" in row:

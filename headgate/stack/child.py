@@ -94,6 +94,7 @@ class Child:
                 self.process.wait(max(timeout_s, 0))
         for group in self.groups:
             end_group(group, signal.SIGKILL)
+        self.groups.clear()
         if self.process is not None:
             self.process.wait()
 

@@ -16,7 +16,7 @@ from headgate.stack.state import MARK
 POOL = "headgate"
 RUNNER = "headgate-runner"
 
-_DEPLOY = "import sys, pathlib, headgate.deploy as d; d.apply(pathlib.Path(sys.argv[1]), sys.argv[2])"
+_LATER = (sys.executable, "-m", "headgate.stack.later")
 _PREFECT_SERVER = {
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     # In memory, a slot held by a killed server would stay taken for good.
@@ -115,7 +115,7 @@ class Parts:
         options = ["worker", "start", "--pool", POOL, "--type", "process", "--name", RUNNER]
         return Child(
             name="runner",
-            command=[sys.executable, "-m", "prefect", *options, "--install-policy", "never"],
+            command=[*_LATER, "runner", api_url, "--", *options, "--install-policy", "never"],
             environment=self.prefect_environment(api_url),
             folder=self.project,
             log=self._log("runner"),
@@ -127,7 +127,7 @@ class Parts:
         """What applies the project's deployments; ends by itself."""
         return Child(
             name="deploy",
-            command=[sys.executable, "-c", _DEPLOY, str(self.project), api_url],
+            command=[*_LATER, "deploy", api_url, "--", str(self.project)],
             environment=self.prefect_environment(api_url),
             folder=self.project,
             log=self._log("deploy"),

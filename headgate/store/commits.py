@@ -128,12 +128,12 @@ class Commits(Part):
 _SAVE_QUIET = """
 WITH given AS (
     SELECT * FROM unnest(%s::text[], %s::int[], %s::timestamptz[], %s::jsonb[], %s::jsonb[])
-        AS g (id, revision, effective_since, state, verdicts)
+        AS g (id, revision, evidence_since, state, verdicts)
 ), locked AS (
     SELECT r.id FROM rollouts r JOIN given g ON g.id = r.id AND g.revision = r.revision
     ORDER BY r.id FOR UPDATE OF r
 ), moved AS (
-    UPDATE rollouts r SET state = g.state, effective_since = g.effective_since
+    UPDATE rollouts r SET state = g.state, evidence_since = g.evidence_since
     FROM given g JOIN locked l ON l.id = g.id WHERE r.id = g.id
     RETURNING r.id
 ), judged AS (
@@ -151,7 +151,7 @@ def _quiet_row(before: Rollout, result: StepResult, judged: Mapping[str, Verdict
         raise ConflictError(f"quiet save of {before.id}", _short(before), _short(moved), "use commit")
     after = replace(moved, revision=before.revision)
     state = json.dumps(rollout_to_json(after))
-    return before.id, before.revision, after.effective_since, state, json.dumps(verdicts_to_json(judged))
+    return before.id, before.revision, after.evidence_since, state, json.dumps(verdicts_to_json(judged))
 
 
 def _lock(connection: sa.Connection, rollout: Rollout) -> None:

@@ -21,15 +21,20 @@ class Journal:
     """
 
     def __init__(self, spool: Path, writer_id: str) -> None:
-        self.folder = spool / f"{writer_id}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        name = f"{writer_id}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.folder = spool / name
         self._spool = spool
         self._guard = threading.Lock()
         self._number = 0
         self._file: int | None = None
+        self._path = self.folder
         self._size = 0
         spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder.mkdir(mode=0o700)
-        self._lock = _try_lock(self.folder)
+        # Locked before it can be seen: a writer that looks for orphans must not take it.
+        hidden = spool / f".{name}"
+        hidden.mkdir(mode=0o700)
+        self._lock = _try_lock(hidden)
+        hidden.rename(self.folder)
 
     def write(self, lines: bytes) -> None:
         """Append whole lines to the open segment.
@@ -47,15 +52,17 @@ class Journal:
                 while view:
                     view = view[os.write(file, view) :]
             except OSError:
-                os.ftruncate(file, start)
+                # Whatever was written of them is cut off; if even that fails, the torn line ends its segment.
+                self._close_file()
+                os.truncate(self._path, start)
                 raise
             self._size += len(lines)
 
     def _open_next(self) -> None:
         self._close_file()
         self._number += 1
-        path = self.folder / f"{self._number:09d}.jsonl"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._path = self.folder / f"{self._number:09d}.jsonl"
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._size = 0
 
     def _close_file(self) -> None:
@@ -82,7 +89,7 @@ class Journal:
         One that is empty afterwards is removed.
         """
         for folder in sorted(path for path in self._spool.iterdir() if path.is_dir()):
-            if folder == self.folder or not (folder / _LOCK_NAME).exists():
+            if folder == self.folder or folder.name.startswith(".") or not (folder / _LOCK_NAME).exists():
                 continue
             lock = _try_lock(folder)
             if lock is None:

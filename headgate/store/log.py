@@ -192,7 +192,14 @@ class PredictionLog:
         self._tick()
 
     def _tick(self) -> bool:
-        journal = self._writable()
+        try:
+            return self._flush_due(self._writable())
+        except Exception as err:  # the thread's edge: were it to end, rows would pile up on disk unseen
+            self.stats.last_error = repr(err)
+            logger.exception("prediction log: a flush broke, its rows stay on disk")
+            return False
+
+    def _flush_due(self, journal: Journal) -> bool:
         with self._flushing:
             # While PostgreSQL is away one segment grows instead of a thousand small ones.
             if self._ending.is_set() or self.stats.backlog == 0:
@@ -229,8 +236,8 @@ class PredictionLog:
             with self._flush_link.transaction() as cursor:
                 name = f"{segment.parent.name}/{segment.name}"
                 written = write_batch(cursor, name, batch, writer=self._writer, bucket_s=self._bucket_s)
-        except psycopg.Error as err:
-            if not _is_refusal(err):
+        except (psycopg.Error, ValueError, TypeError, OverflowError) as err:
+            if isinstance(err, psycopg.Error) and not _is_refusal(err):
                 self._note_outage(err)
                 return False
             self.stats.rejected += 1

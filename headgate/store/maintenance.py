@@ -5,17 +5,22 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from psycopg import Cursor, errors, sql
 from psycopg.rows import TupleRow
 
+from headgate.core.spec import AnalysisSpec
 from headgate.store.database import Part
 from headgate.store.joins import ROLLUP_LOCK, add_rollups
-from headgate.store.schema import HISTOGRAM_COLUMNS, ROLLUP_KEY, SUM_COLUMNS
+from headgate.store.schema import HISTOGRAM_COLUMNS, ROLLUP_KEY, SUM_COLUMNS, rollouts
 from headgate.store.tally import packed_histograms, unpacked
 
-FOLDS = ((timedelta(hours=1), 60), (timedelta(hours=24), 3600))
-"""Buckets that ended this long ago are folded into buckets of so many seconds."""
+FOLDS = ((timedelta(hours=1), 60), (timedelta(hours=3), 3600))
+"""Buckets that ended this long ago are folded into buckets of so many seconds; later where a live rollout looks
+back further. Hours come early so that a day of a thousand rollouts is read in a second."""
+KEEP = timedelta(days=90)
 _ROWS_AT_ONCE = 50_000
+_MAINTENANCE_LOCK = 7_302_004
 _PREFIX = "predictions_"
 
 # A bucket in which a live rollout's evidence begins is left as it is: folded, its good part could not be told
@@ -25,8 +30,8 @@ WITH old AS (
     SELECT r.ctid, to_timestamp(floor(extract(epoch FROM bucket) / %(wide)s) * %(wide)s) AS wide FROM rollups r
     WHERE bucket_s < %(wide)s AND bucket < %(before)s AND mod(%(wide)s, bucket_s) = 0 AND NOT EXISTS (
         SELECT 1 FROM rollouts l WHERE l.live AND l.tenant = r.tenant AND l.model = r.model
-        AND l.effective_since > to_timestamp(floor(extract(epoch FROM r.bucket) / %(wide)s) * %(wide)s)
-        AND l.effective_since < to_timestamp(floor(extract(epoch FROM r.bucket) / %(wide)s + 1) * %(wide)s))
+        AND l.evidence_since > to_timestamp(floor(extract(epoch FROM r.bucket) / %(wide)s) * %(wide)s)
+        AND l.evidence_since < to_timestamp(floor(extract(epoch FROM r.bucket) / %(wide)s + 1) * %(wide)s))
     ORDER BY bucket LIMIT %(limit)s
 ), gone AS (
     DELETE FROM rollups r USING old WHERE r.ctid = old.ctid RETURNING r.*, old.wide
@@ -77,7 +82,31 @@ class Maintenance(Part):
 
         Sums stay equal; the newest hour is left as it is. Call it every few minutes.
         """
-        return sum(self._fold_into(wide, now - age) for age, wide in FOLDS)
+        looked_back = self._longest_look_back()
+        return sum(self._fold_into(wide, now - max(age, looked_back)) for age, wide in FOLDS)
+
+    def _longest_look_back(self) -> timedelta:
+        """Seconds that the series of the live rollouts reach back, with some to spare."""
+        with self.db.transaction() as connection:
+            states = connection.execute(
+                sa.select(rollouts.c.state["spec"]["analysis"]).where(rollouts.c.live)
+            )
+            specs = [AnalysisSpec.model_validate(analysis) for analysis in states.scalars()]
+        return max((spec.point * (spec.points + 2) for spec in specs), default=timedelta())
+
+    def maintain(self, now: datetime, *, keep: timedelta = KEEP) -> bool:
+        """Fold, make the next days' partitions and drop old days; False when another process does it right now.
+
+        Call it every few minutes; predictions and outcomes older than `keep` are deleted.
+        """
+        with self.db.own_connection() as connection:
+            mine = connection.execute("SELECT pg_try_advisory_lock(%s)", [_MAINTENANCE_LOCK]).fetchone()
+            if mine is None or not mine[0]:
+                return False
+            self.ensure_partitions([(now + timedelta(days=ahead)).date() for ahead in range(3)])
+            self.fold(now)
+            self.drop_predictions(now - keep)
+        return True
 
     def _fold_into(self, wide: int, ended_before: datetime) -> int:
         aligned = datetime.fromtimestamp(ended_before.timestamp() // wide * wide, tz=ended_before.tzinfo)

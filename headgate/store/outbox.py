@@ -78,6 +78,8 @@ class Outbox(Part):
         """Those of the rollouts that still owe an effect (of a kind), due or backing off."""
         query = sa.select(outbox.c.rollout_id).distinct()
         query = query.where(outbox.c.done_at.is_(None), outbox.c.rollout_id.in_(ids))
+        if kind is not None:
+            query = query.where(outbox.c.kind == kind.value)
         with self.db.transaction() as connection:
             return set(connection.execute(query).scalars())
 

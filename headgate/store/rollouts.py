@@ -29,7 +29,7 @@ def rollout_columns(rollout: Rollout) -> dict[str, Any]:
         "revision": rollout.revision,
         "live": rollout.phase.live,
         "created_at": rollout.created_at,
-        "effective_since": rollout.effective_since,
+        "evidence_since": rollout.evidence_since,
         "finished_at": rollout.finished_at,
         "state": rollout_to_json(rollout),
     }

@@ -38,7 +38,7 @@ rollouts = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("live", sa.Boolean, nullable=False),
     sa.Column("created_at", _WHEN, nullable=False),
-    sa.Column("effective_since", _WHEN),
+    sa.Column("evidence_since", _WHEN, nullable=False),
     sa.Column("finished_at", _WHEN),
     sa.Column("state", JSONB, nullable=False),
     sa.Index("rollouts_one_live", "tenant", "model", unique=True, postgresql_where=sa.text("live")),
@@ -70,6 +70,16 @@ audit_head = sa.Table(
     sa.Column("one", sa.Boolean, primary_key=True),
     sa.Column("seq", sa.BigInteger, nullable=False),
     _text("hash"),
+)
+
+specs = sa.Table(
+    "specs",
+    metadata,
+    _text("tenant", primary_key=True),
+    _text("model", primary_key=True),
+    sa.Column("spec", JSONB, nullable=False),
+    sa.Column("applied_at", _WHEN, nullable=False),
+    _text("applied_by"),
 )
 
 verdicts = sa.Table(

@@ -1,22 +1,12 @@
 """Registered specs: by which rules a model's next challenger is rolled out."""
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, insert
+from sqlalchemy.dialects.postgresql import insert
 
 from headgate.core.spec import RolloutSpec
 from headgate.store.codec import clean_text, utc_now
 from headgate.store.database import Part
-from headgate.store.schema import metadata
-
-specs = sa.Table(
-    "specs",
-    metadata,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("model", sa.Text, primary_key=True),
-    sa.Column("spec", JSONB, nullable=False),
-    sa.Column("applied_at", TIMESTAMP(timezone=True), nullable=False),
-    sa.Column("applied_by", sa.Text, nullable=False),
-)
+from headgate.store.schema import specs
 
 
 class Specs(Part):

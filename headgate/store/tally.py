@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.core.evidence import ERROR_CATEGORIES, confidence_bin, latency_bin
+from headgate.core.evidence import ERROR_CATEGORIES, Counts, confidence_bin, latency_bin
 from headgate.store.rows import PREDICTION_COLUMNS, moment
 from headgate.store.schema import SUM_COLUMNS
 
@@ -141,8 +141,7 @@ def unpacked(histograms: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np
     return rows, entries["bin"].astype(np.int64), entries["count"].astype(np.int64)
 
 
-def dense(histograms: Sequence[bytes], bins: int) -> NDArray[np.int64]:
-    """Sparse histograms as a matrix of shape (histograms, bins)."""
-    rows, places, counts = unpacked(histograms)
-    flat = np.bincount(rows * bins + places, weights=counts, minlength=len(histograms) * bins)
-    return flat.astype(np.int64).reshape(len(histograms), bins)
+def dense(histogram: bytes, bins: int) -> Counts:
+    """A sparse histogram as an array of shape (bins,)."""
+    entries = np.frombuffer(histogram, dtype=_ENTRY)
+    return np.bincount(entries["bin"], weights=entries["count"], minlength=bins).astype(np.int64)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from headgate.core.evidence import (
     LATENCY_BINS,
     SCALARS,
     Arm,
+    Counts,
     Evidence,
     Floats,
     Series,
@@ -85,6 +87,11 @@ class Window:
     since: datetime
     until: datetime
 
+    @property
+    def of(self) -> tuple[str, str, str, str]:
+        """Tenant, model, version and arm."""
+        return self.tenant, self.model, self.version, self.arm
+
 
 @dataclass(frozen=True, slots=True)
 class _Points:
@@ -102,12 +109,12 @@ Role = Literal["challenger", "champion"]
 def arm_of(rollout: Rollout, role: Role) -> tuple[str, str, str, str]:
     """Tenant, model, version and arm under which the gateway logs the rollout's challenger or champion now."""
     version = rollout.challenger if role == "challenger" else rollout.champion
-    if role == "champion" or rollout.phase in (Phase.PROMOTING, Phase.WATCHING, Phase.PROMOTED):
+    if role == "champion" or rollout.base_phase in (Phase.PROMOTING, Phase.WATCHING, Phase.PROMOTED):
         arm = "champion"
-    elif rollout.weight_percent > 0 or rollout.phase is Phase.ROLLING_BACK:
-        arm = "challenger"
-    else:
+    elif rollout.base_phase in (Phase.PENDING, Phase.SHADOWING):
         arm = "shadow"
+    else:
+        arm = "challenger"
     return rollout.tenant, rollout.model, version, arm
 
 
@@ -119,7 +126,7 @@ class Windows(Part):
     def read_evidence(self, rollouts: Sequence[Rollout], now: datetime) -> dict[str, Evidence]:
         """What the checks judge each rollout by, in three queries for all of them.
 
-        Only buckets that began at or after `effective_since` count; without one the arms are empty.
+        Only buckets that began at or after `evidence_since` count, of the last 24 h.
         """
         policies = [rollout.spec.policies for rollout in rollouts]
         windows: dict[tuple[int, str], Window] = {}
@@ -131,13 +138,10 @@ class Windows(Part):
             for role in _ROLES:
                 arm = arm_of(rollout, role)
                 series[index, role] = self._points(rollout, arm, now)
-                if rollout.effective_since is not None:
-                    recent = now - timedelta(seconds=policy.latency.latency_window_seconds)
-                    since = max(rollout.effective_since, now - STEP_CAP)
-                    windows[index, role] = Window(*arm, since, now)
-                    windows[index, f"{role} latency"] = Window(
-                        *arm, max(rollout.effective_since, recent), now
-                    )
+                recent = now - timedelta(seconds=policy.latency.latency_window_seconds)
+                since = max(rollout.evidence_since, now - STEP_CAP)
+                windows[index, role] = Window(*arm, since, now)
+                windows[index, f"{role} latency"] = Window(*arm, max(since, recent), now)
         with self.db.cursor() as cursor:
             sums = _read_sums(cursor, list(windows.values()))
             points = _read_series(cursor, list(series.values()))
@@ -170,9 +174,7 @@ class Windows(Part):
         spec = rollout.spec.analysis
         point_s = math.ceil(max(spec.point.total_seconds(), 1e-3) / self.bucket_s) * float(self.bucket_s)
         end = now.timestamp() // point_s * point_s
-        if rollout.effective_since is None:
-            return _Points(arm, end, point_s, 0)
-        first = math.ceil(rollout.effective_since.timestamp() / point_s) * point_s
+        first = math.ceil(rollout.evidence_since.timestamp() / point_s) * point_s
         start = max(end - spec.points * point_s, first)
         return _Points(arm, start, point_s, max(0, round((end - start) / point_s)))
 
@@ -190,9 +192,7 @@ def _evidence(
     signals: Mapping[tuple[str, str], dict[str, Signal]],
 ) -> Evidence:
     def arm(role: str) -> Arm:
-        step, _ = sums.get((index, role), (Sums(), None))
-        latency, _ = sums.get((index, f"{role} latency"), (Sums(), None))
-        return Arm(step, latency, series[index, role])
+        return Arm(sums[index, role][0], sums[index, f"{role} latency"][0], series[index, role])
 
     baseline, first = sums[index, "baseline"]
     until = windows[index, "baseline"].until.timestamp()
@@ -212,19 +212,47 @@ def _columns(windows: Iterable[Window]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(7)]
 
 
+def _cut(windows: Sequence[Window]) -> tuple[list[Window], list[slice]]:
+    """The windows' times cut at every edge, so that each sum is read once; and each window's pieces."""
+    edges: dict[tuple[str, str, str, str], set[datetime]] = {}
+    for w in windows:
+        edges.setdefault(w.of, set()).update((w.since, max(w.since, w.until)))
+    pieces: list[Window] = []
+    places: dict[tuple[tuple[str, str, str, str], datetime], int] = {}
+    for arm, times in edges.items():
+        ordered = sorted(times)
+        places |= {(arm, moment): len(pieces) + i for i, moment in enumerate(ordered)}
+        pieces += [Window(*arm, since, until) for since, until in pairwise(ordered)]
+        # A place for the last edge too, so that the next arm's places stay right.
+        pieces.append(Window(*arm, ordered[-1], ordered[-1]))
+    return pieces, [slice(places[w.of, w.since], places[w.of, max(w.since, w.until)]) for w in windows]
+
+
 def _read_sums(cursor: Cursor[TupleRow], windows: Sequence[Window]) -> list[tuple[Sums, float | None]]:
     """Sums of each window, and the POSIX seconds of its first bucket."""
-    cursor.execute(_WINDOWS, _columns(windows), prepare=False, binary=True)
-    rows = cursor.fetchall()
-    latency = dense([row[3] for row in rows], LATENCY_BINS)
-    confidence = dense([row[4] for row in rows], CONFIDENCE_BINS)
-    found: list[tuple[Sums, float | None]] = [(Sums(), None) for _ in windows]
-    for place, row in enumerate(rows):
-        found[row[0]] = (_sums(row[5:], latency[place], confidence[place]), row[1])
+    pieces, parts = _cut(windows)
+    cursor.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+    cursor.execute(_WINDOWS, _columns(pieces), prepare=False, binary=True)
+    numbers = np.zeros((len(pieces), len(SUM_COLUMNS)))
+    first = np.full(len(pieces), np.inf)
+    latency = np.zeros((len(pieces), LATENCY_BINS), dtype=np.int64)
+    confidence = np.zeros((len(pieces), CONFIDENCE_BINS), dtype=np.int64)
+    for place, starts, _, latencies, confidences, *sums in cursor:
+        numbers[place], first[place] = sums, starts
+        latency[place], confidence[place] = (
+            dense(latencies, LATENCY_BINS),
+            dense(confidences, CONFIDENCE_BINS),
+        )
+    found: list[tuple[Sums, float | None]] = []
+    for part in parts:
+        begins = float(first[part].min(initial=np.inf))
+        total = _sums(numbers[part].sum(axis=0), latency[part].sum(axis=0), confidence[part].sum(axis=0))
+        found.append((total, begins if math.isfinite(begins) else None))
     return found
 
 
-def _sums(values: Sequence[float], latency: Any, confidence: Any) -> Sums:
+def _sums(totals: Floats, latency: Counts, confidence: Counts) -> Sums:
+    values = totals.tolist()
     numbers: dict[str, Any] = {
         name: int(value) if name in _INTEGERS else value for name, value in zip(SCALARS, values, strict=False)
     }

@@ -37,14 +37,18 @@ def sums(latencies: Any = None, confidences: Any = None, **counts: Any) -> Sums:
             "confidence_n": len(values),
             "confidence_sum": float(values.sum()),
             "confidence_sumsq": float((values**2).sum()),
-            "confidence_hist": np.bincount(confidence_bin(values), minlength=CONFIDENCE_BINS).astype(np.int64),
+            "confidence_hist": np.bincount(confidence_bin(values), minlength=CONFIDENCE_BINS).astype(
+                np.int64
+            ),
         }
     return Sums(**counts)
 
 
 def series(point_s: float = 60.0, /, **values: Any) -> Series:
     """A series of the given points; a category's name is written errors__timeout."""
-    arrays = {name.replace("__", "."): np.asarray(points, dtype=np.float64) for name, points in values.items()}
+    arrays = {
+        name.replace("__", "."): np.asarray(points, dtype=np.float64) for name, points in values.items()
+    }
     length = max((len(points) for points in arrays.values()), default=0)
     starts = NOW.timestamp() - point_s * np.arange(length, 0, -1, dtype=np.float64)
     return Series(starts, point_s, arrays)

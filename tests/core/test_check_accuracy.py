@@ -116,7 +116,9 @@ def test_the_scaled_baseline_clause_is_there_to_the_letter():
 
 def test_the_baseline_stands_in_at_full_weight_and_carries_its_interval():
     """RK1-04."""
-    found = evidence(arm(sums(correct=900, outcomes=1000)), None, sums(correct=950, outcomes=1000), weight_percent=100)
+    found = evidence(
+        arm(sums(correct=900, outcomes=1000)), None, sums(correct=950, outcomes=1000), weight_percent=100
+    )
     verdict = judge_accuracy(found, POLICY)
 
     low, high = binomtest(950, 1000).proportion_ci(method="wilson")
@@ -128,7 +130,9 @@ def test_the_baseline_stands_in_at_full_weight_and_carries_its_interval():
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 17), (850, 1000)])
 def test_wilson_matches_scipy(successes, n):
-    assert wilson(successes, n) == pytest.approx(tuple(binomtest(successes, n).proportion_ci(method="wilson")))
+    assert wilson(successes, n) == pytest.approx(
+        tuple(binomtest(successes, n).proportion_ci(method="wilson"))
+    )
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,9 @@ def test_a_trigger_is_significant_and_large(shift, n, outcome):
 
 def test_the_24_hour_baseline_is_used_when_no_champion_serves():
     """RK3-02."""
-    verdict = judge_confidence_drift(drifted(spread(1000, 0.1), None, spread(1000), weight_percent=100), POLICY)
+    verdict = judge_confidence_drift(
+        drifted(spread(1000, 0.1), None, spread(1000), weight_percent=100), POLICY
+    )
 
     assert verdict.outcome is Outcome.FAIL
     assert verdict.numbers["baseline_is_concurrent"] == 0.0
@@ -87,9 +89,7 @@ def test_too_little_gives_no_verdict(own, champion):
     assert judge_confidence_drift(drifted(own, champion), POLICY).outcome is Outcome.INSUFFICIENT_DATA
 
 
-@pytest.mark.parametrize(
-    "own", [np.full(500, 0.97), np.full(500, 0.03)], ids=["all-high", "all-low"]
-)
+@pytest.mark.parametrize("own", [np.full(500, 0.97), np.full(500, 0.03)], ids=["all-high", "all-low"])
 def test_confidences_that_cluster_in_an_outermost_tenth_are_told(own):
     """RK3-05."""
     verdict = judge_confidence_drift(drifted(own, spread(500)), POLICY)

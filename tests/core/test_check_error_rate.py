@@ -170,7 +170,10 @@ def test_consecutive_increases_are_told(rates, told):
 
 @pytest.mark.parametrize(
     ("failed", "outcome"),
-    [pytest.param(20, Outcome.PASS, id="exactly-at-the-limit"), pytest.param(21, Outcome.FAIL, id="just-over")],
+    [
+        pytest.param(20, Outcome.PASS, id="exactly-at-the-limit"),
+        pytest.param(21, Outcome.FAIL, id="just-over"),
+    ],
 )
 def test_failed_retries_have_a_limit(failed, outcome):
     """RK4-05, RK4-09."""
@@ -217,7 +220,9 @@ def test_more_errors_in_every_minute_never_give_a_better_verdict(requests, share
 
     assert (few.outcome is Outcome.INSUFFICIENT_DATA) == (many.outcome is Outcome.INSUFFICIENT_DATA)
     if few.outcome is not Outcome.INSUFFICIENT_DATA:
-        assert ORDER.index(many.outcome) >= ORDER.index(few.outcome) or few.indicators == ("consecutive_increases",)
+        assert ORDER.index(many.outcome) >= ORDER.index(few.outcome) or few.indicators == (
+            "consecutive_increases",
+        )
     assert 0 <= few.severity <= 1
     assert 0 <= many.severity <= 1
 
@@ -245,7 +250,8 @@ def test_a_rolling_sum_is_the_sum_of_the_last_points(values, points):
 
 
 @pytest.mark.parametrize(
-    ("values", "count"), [([], 0), ([1], 0), ([1, 2, 3], 2), ([3, 1, 2], 1), ([1, 2, 2], 0), ([1, float("nan")], 0)]
+    ("values", "count"),
+    [([], 0), ([1], 0), ([1, 2, 3], 2), ([3, 1, 2], 1), ([1, 2, 2], 0), ([1, float("nan")], 0)],
 )
 def test_increases_in_a_row(values, count):
     assert increases(np.array(values, dtype=float)) == count

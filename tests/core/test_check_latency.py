@@ -41,8 +41,12 @@ def test_the_defaults_are_the_documents_and_absolute_limits_come_with_a_profile(
         pytest.param(1.25, Outcome.PASS, (), id="the-documents-target"),
         pytest.param(2.0, Outcome.PASS, (), id="exactly-at-the-limit"),
         pytest.param(2.001, Outcome.FAIL, ("mean_over_limit",), id="just-over"),
-        pytest.param(6.0, Outcome.FAIL, ("mean_over_limit", "p95_over_limit"), id="exactly-at-the-critical-point"),
-        pytest.param(6.2, Outcome.CRITICAL, ("mean_over_limit", "p95_over_limit"), id="over-the-critical-point"),
+        pytest.param(
+            6.0, Outcome.FAIL, ("mean_over_limit", "p95_over_limit"), id="exactly-at-the-critical-point"
+        ),
+        pytest.param(
+            6.2, Outcome.CRITICAL, ("mean_over_limit", "p95_over_limit"), id="over-the-critical-point"
+        ),
     ],
 )
 def test_absolute_limits(ms, outcome, indicators):
@@ -105,7 +109,9 @@ def test_a_limit_that_the_champion_breaks_too_is_the_systems_load():
 
 def test_the_baseline_stands_in_when_no_champion_serves():
     """RK2-08: at 100 percent."""
-    verdict = judge_latency(measured(np.full(1000, 20.0), None, np.full(1000, 10.0), weight_percent=100), RELATIVE)
+    verdict = judge_latency(
+        measured(np.full(1000, 20.0), None, np.full(1000, 10.0), weight_percent=100), RELATIVE
+    )
 
     assert verdict.outcome is Outcome.FAIL
     assert verdict.numbers["baseline_is_concurrent"] == 0.0
@@ -152,7 +158,9 @@ def test_quantiles_stand_in_the_numbers():
 
     for name, share in (("p50_ms", 0.5), ("p95_ms", 0.95), ("p99_ms", 0.99)):
         assert numbers[name] == pytest.approx(float(np.quantile(own, share)), rel=0.02)
-    assert numbers["p95_delta_ms"] == pytest.approx(np.quantile(own, 0.95) - np.quantile(champion, 0.95), abs=0.2)
+    assert numbers["p95_delta_ms"] == pytest.approx(
+        np.quantile(own, 0.95) - np.quantile(champion, 0.95), abs=0.2
+    )
 
 
 @given(st.lists(st.floats(0.02, 50_000), min_size=5, max_size=300), st.floats(0.01, 0.99))

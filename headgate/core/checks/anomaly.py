@@ -13,6 +13,7 @@ from headgate.core.policies import AnomalyPolicy
 from headgate.core.stats.anomalies import (
     METRICS,
     ONE_SIDED,
+    Scales,
     Track,
     correlation_breakdown,
     level_shift,
@@ -64,15 +65,22 @@ class Arms:
     """Metrics per point of the challenger, of the champion (None when it has no traffic), and their difference."""
 
     sums: Mapping[str, Floats]
-    champion_sums: Mapping[str, Floats] | None
+    spread: Scales
     own: Mapping[str, Track]
-    champion: Mapping[str, Track] | None
     difference: Mapping[str, Track]
+    champion_sums: Mapping[str, Floats] | None = None
+    champion_spread: Scales | None = None
+    champion: Mapping[str, Track] | None = None
 
     @property
     def points(self) -> int:
         """Points at which every arm that counts had requests."""
         return len(self.sums["requests"])
+
+    @property
+    def newest(self) -> int:
+        """How many of the points are judged against the others: a quarter, at least two."""
+        return max(2, self.points // 4)
 
 
 def judge_anomaly(evidence: Evidence, policy: AnomalyPolicy) -> Verdict:
@@ -129,22 +137,22 @@ def judge_anomaly(evidence: Evidence, policy: AnomalyPolicy) -> Verdict:
 def _arms(evidence: Evidence) -> Arms:
     """Points at which all arms that count had requests; the champion counts unless all traffic is the challenger's."""
     series, other = evidence.challenger.series, evidence.champion.series
-    length = (
-        min(len(series.starts), len(other.starts)) if evidence.weight_percent < 100 else len(series.starts)
-    )
-    own = _values(series, length)
-    usable = own["requests"] > 0
     if evidence.weight_percent >= 100:
-        own = {name: values[usable] for name, values in own.items()}
-        tracks = measure(own, scales(own))
+        own = _values(series, len(series.starts))
+        own = {name: values[own["requests"] > 0] for name, values in own.items()}
+        spread = scales(own)
+        tracks = measure(own, spread)
         # Alone, volume is the hour of the day.
-        return Arms(own, None, tracks, None, {name: tracks[name] for name in METRICS if name != "volume"})
-    champion = _values(other, length)
-    usable &= champion["requests"] > 0
+        return Arms(own, spread, tracks, {name: tracks[name] for name in METRICS if name != "volume"})
+    length = min(len(series.starts), len(other.starts))
+    own, champion = _values(series, length), _values(other, length)
+    usable = (own["requests"] > 0) & (champion["requests"] > 0)
     own = {name: values[usable] for name, values in own.items()}
     champion = {name: values[usable] for name, values in champion.items()}
-    tracks, others = measure(own, scales(own)), measure(champion, scales(champion))
-    return Arms(own, champion, tracks, others, {name: tracks[name] - others[name] for name in METRICS})
+    spread, champion_spread = scales(own), scales(champion)
+    tracks, others = measure(own, spread), measure(champion, champion_spread)
+    difference = {name: tracks[name] - others[name] for name in METRICS}
+    return Arms(own, spread, tracks, difference, champion, champion_spread, others)
 
 
 def _values(series: Series, length: int) -> dict[str, Floats]:
@@ -156,10 +164,7 @@ def _strength(name: str, evidence: Evidence, arms: Arms, cut: Sensitivity) -> fl
     """0.8 at the cut-off, at most 1; None when the detector can't measure anything."""
     match name:
         case "statistical_outliers":
-            p_values = [
-                outlier(track, fence=cut.fence, one_sided=metric in ONE_SIDED)
-                for metric, track in arms.difference.items()
-            ]
+            p_values = list(_outliers(arms, cut))
         case "pattern_changes":
             p_values = list(_level_shifts(arms))
         case "correlation_breakdown":
@@ -177,24 +182,30 @@ def _graded(p_value: float, alpha: float) -> float:
     return min(1.0, max(0.0, _AT_CUT_OFF * math.log10(p_value) / math.log10(alpha)))
 
 
+def _outliers(arms: Arms, cut: Sensitivity) -> Iterator[float | None]:
+    """Each of the newest points against the earlier ones, metric by metric."""
+    newest = arms.newest
+    for metric, track in arms.difference.items():
+        yield outlier(track[:-newest], track[-newest:], fence=cut.fence, one_sided=metric in ONE_SIDED)
+
+
 def _level_shifts(arms: Arms) -> Iterator[float | None]:
-    """The newest quarter of the points against the rest, metric by metric."""
-    newest = max(2, arms.points // 4)
+    """The newest points, summed up, against the earlier ones, metric by metric."""
+    newest = arms.newest
     early, late = _summed(arms, slice(None, -newest)), _summed(arms, slice(-newest, None))
     for metric, track in arms.difference.items():
-        earlier = Track(track.value[:-newest], track.variance[:-newest])
-        yield level_shift(earlier, early[metric], late[metric], one_sided=metric in ONE_SIDED)
+        yield level_shift(track[:-newest], early[metric], late[metric], one_sided=metric in ONE_SIDED)
 
 
 def _summed(arms: Arms, points: slice) -> dict[str, Track]:
     """A stretch of points summed up to one."""
     own = measure(
-        {name: values[points].sum(keepdims=True) for name, values in arms.sums.items()}, scales(arms.sums)
+        {name: values[points].sum(keepdims=True) for name, values in arms.sums.items()}, arms.spread
     )
-    if arms.champion_sums is None:
+    if arms.champion_sums is None or arms.champion_spread is None:
         return own
     sums = {name: values[points].sum(keepdims=True) for name, values in arms.champion_sums.items()}
-    champion = measure(sums, scales(arms.champion_sums))
+    champion = measure(sums, arms.champion_spread)
     return {name: own[name] - champion[name] for name in METRICS}
 
 

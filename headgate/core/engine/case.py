@@ -16,6 +16,17 @@ from headgate.core.rollout import (
 )
 
 CALM = Ruling(Decision.CONTINUE, 0.9, "All risk conditions within acceptable limits")
+_URGENCY = (
+    EffectKind.CUT_OFF,
+    EffectKind.DISABLE_FLAGS,
+    EffectKind.SYNC_REGISTRY,
+    EffectKind.CLEAR_CACHE,
+    EffectKind.RECORD_EVIDENCE,
+    EffectKind.CLOSE_APPROVAL,
+    EffectKind.REQUEST_APPROVAL,
+    EffectKind.ALERT,
+)
+"""Traffic first, people last: what is slow or away must not stand before what protects."""
 _BOOKKEEPING = ("effective_since", "sustained_since", "errors", "last_ruling", "alerts")
 
 
@@ -125,5 +136,6 @@ class Case:
         ruling = Ruling(decision, confidence, reason, triggered_by, self.risk.risk_score, self.risk.level)
         self.set(last_ruling=ruling, alerts=tuple(sorted(self.lasting)))
         bookkeeping = {name: getattr(self.rollout, name) for name in _BOOKKEEPING}
-        changed = bool(self.effects) or replace(self.before, **bookkeeping) != self.rollout
-        return StepResult(self.rollout, ruling, tuple(self.effects), changed)
+        effects = tuple(sorted(self.effects, key=lambda effect: _URGENCY.index(effect.kind)))
+        changed = bool(effects) or replace(self.before, **bookkeeping) != self.rollout
+        return StepResult(self.rollout, ruling, effects, changed)

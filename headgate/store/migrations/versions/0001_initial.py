@@ -21,7 +21,7 @@ CREATE TABLE rollouts (
     revision integer NOT NULL,
     live boolean NOT NULL,
     created_at timestamptz NOT NULL,
-    effective_since timestamptz,
+    evidence_since timestamptz NOT NULL,
     finished_at timestamptz,
     state jsonb NOT NULL
 );

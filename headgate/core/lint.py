@@ -1,0 +1,163 @@
+"""Explains every mistake in a rollout spec at once: where it stands, what is wrong, and the fix."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
+
+from headgate.core.policies import Policies
+from headgate.core.problems import Known, Problem, dotted, from_pydantic
+from headgate.core.profiles import ALIASES, override_problems
+from headgate.core.ramp import agreement_problems, ramp_problems
+from headgate.core.spec import RolloutSpec
+from headgate.core.yaml_places import Places, read_places
+
+MAX_CHARS = 1024 * 1024
+Finding = tuple[str, str, str]
+"""Place, problem, fix: as `SpecError` carries them."""
+
+
+def lint(text: str, source: str) -> tuple[RolloutSpec | None, tuple[Finding, ...]]:
+    """Read a spec and explain everything that is wrong with it.
+
+    Args:
+        text: the YAML.
+        source: its name, for messages about the file as a whole.
+
+    Returns:
+        The spec and no findings, or None and at least one finding, in the order of the file.
+    """
+    if len(text) > MAX_CHARS:
+        fix = "A rollout spec is a page; check that this is the right file"
+        return None, ((source, f"has {len(text):,} characters, more than {MAX_CHARS:,}", fix),)
+    try:
+        data, places, problems = read_places(text)
+    except yaml.YAMLError as err:
+        return None, (_syntax(err, source),)
+    except RecursionError:
+        return None, ((source, "is nested too deep to be read", "A spec has at most five levels"),)
+    if data is None:
+        return None, ((source, "is empty", "Write at least `model:` with the registered model's name"),)
+    if not isinstance(data, dict):
+        fix = "Write keys and values, beginning with `model:`"
+        return None, ((source, f"is a {type(data).__name__}, not a mapping", fix),)
+    spec, found = _judge(data)
+    problems = [*problems, *found]
+    if problems:
+        return None, tuple(
+            _finding(one, places) for one in sorted(problems, key=lambda one: places.order(one.path))
+        )
+    return spec, ()
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a spec, for editors; `deployments/rollout.schema.json` holds it."""
+    spec, policies = RolloutSpec.model_json_schema(), Policies.model_json_schema()
+    checks = {**policies, "description": "Thresholds of this rollout, over those of profile and environment."}
+    definitions = {**checks.pop("$defs"), "Policies": checks}
+    for check, aliases in ALIASES.items():
+        fields = definitions[checks["properties"][check]["$ref"].rsplit("/", 1)[-1]]["properties"]
+        fields.update({alias: fields[name] for alias, name in aliases.items()})
+    spec["properties"]["overrides"] = {"$ref": "#/$defs/Policies"}
+    spec["$defs"] |= definitions
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **spec, "title": "headgate rollout"}
+
+
+def _judge(data: dict[Any, Any]) -> tuple[RolloutSpec | None, list[Problem]]:
+    """Fields first, then the rules between fields as far as the values they need can be read."""
+    spec, problems = None, list[Problem]()
+    try:
+        spec = RolloutSpec.model_validate(data)
+    except ValidationError as err:
+        # What the model says about itself as a whole is found below again, with its place.
+        problems = [_friendlier(one, data) for one in from_pydantic(err, _known()) if one.path]
+    if isinstance(_get(data, "overrides"), Mapping):
+        problems = [one for one in problems if one.path[0] != "overrides"]
+    problems += _between_fields(data)
+    if _get(data, "plan") is not None and _get(data, "steps") is not None:
+        problems.append(Problem(("plan",), "plan and steps are both written", "keep one of them"))
+    return spec, [one for index, one in enumerate(problems) if one not in problems[:index]]
+
+
+def _between_fields(data: Mapping[Any, Any]) -> list[Problem]:
+    problems: list[Problem] = []
+    steps = _get(data, "steps")
+    if isinstance(steps, list):
+        fields = RolloutSpec.model_fields
+        first = _number(_get(data, "maxFirstWeight"), fields["max_first_weight"].default)
+        increase = _number(_get(data, "maxWeightIncrease"), fields["max_weight_increase"].default)
+        weights = [_weight(_get(one, "setWeight")) if isinstance(one, Mapping) else None for one in steps]
+        problems += ramp_problems(weights, first, increase)
+    shadow = _get(data, "shadow")
+    if isinstance(shadow, Mapping):
+        problems += agreement_problems(
+            _number(_get(shadow, "minAgreement"), 0.85), _number(_get(shadow, "warnAgreement"), 0.90)
+        )
+    overrides = _get(data, "overrides")
+    return problems + (override_problems(overrides) if isinstance(overrides, Mapping) else [])
+
+
+def _friendlier(problem: Problem, data: Mapping[Any, Any]) -> Problem:
+    """Better advice for what people bring along from Argo Rollouts."""
+    value: Any = data
+    for part in problem.path[:-1]:
+        value = value[part] if isinstance(value, list) and isinstance(part, int) else _get(value, str(part))
+    last = problem.path[-1]
+    if (
+        last == "setWeight"
+        and isinstance(value, Mapping)
+        and _get(value, "setWeight") is None
+        and "pause" in value
+    ):
+        return Problem(problem.path, problem.problem, "a pause belongs to its step: put both into one entry")
+    if last == "pause" and isinstance(value, Mapping) and not isinstance(value.get("pause"), Mapping):
+        given = value.get("pause")
+        example = "{}" if given is None else f"{{duration: {given}}}"
+        return Problem(problem.path, problem.problem, f"write `pause: {example}`")
+    return problem
+
+
+def _get(mapping: Any, key: str) -> Any:
+    """A value under its camelCase or snake_case name; None when there is none."""
+    if not isinstance(mapping, Mapping):
+        return None
+    return next(
+        (value for name, value in mapping.items() if isinstance(name, str) and to_camel(name) == key), None
+    )
+
+
+def _number(value: Any, default: float) -> float:
+    number = _weight(value)
+    return default if number is None else number
+
+
+def _weight(value: Any) -> float | None:
+    """A number that can be compared; None for anything else, which the field itself reports."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_CHARS
+    return float(value) if number else None
+
+
+def _finding(problem: Problem, places: Places) -> Finding:
+    line = places.line(problem.path)
+    return (f"line {line}, {dotted(problem.path)}", problem.problem, _sentence(problem.fix))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _syntax(err: yaml.YAMLError, source: str) -> Finding:
+    if isinstance(err, yaml.MarkedYAMLError):
+        mark = err.problem_mark or err.context_mark
+        place = source if mark is None else f"line {mark.line + 1}, column {mark.column + 1}"
+        what = ", ".join(one for one in (err.problem, err.context) if one)
+        return (place, f"is not YAML: {what}", "Check the indentation, the colons and the quotes there")
+    return (source, f"is not YAML: {str(err).splitlines()[0]}", "Save it as plain UTF-8 text")
+
+
+@functools.cache
+def _known() -> Known:
+    return Known(RolloutSpec.model_json_schema())
