@@ -13,6 +13,7 @@ from tasks.gates import GATES
 from tasks.parts import parts
 from tasks.read_windows import read_windows
 from tasks.score_and_decide import score_and_decide
+from tasks.shown import runner
 from tasks.start import start_by_alias
 from tasks.subflow import carry_out, tell
 
@@ -42,18 +43,18 @@ def watch_rollouts(run_for_s: float = 600, interval_s: float = 30) -> State[None
 
 def sweep(watch: Watch, told: Told) -> None:
     """Deliver what is owed, look for new challengers, then read, judge, decide and act."""
-    deliver_effects()
-    start_by_alias(told)
-    ask_again()
-    fleet = read_windows(watch)
+    run = runner(shown=watch.is_shown())
+    run(deliver_effects)
+    run(start_by_alias, told)
+    run(ask_again)
+    fleet = run(read_windows, watch)
     if not fleet.rollouts:
         return
-    judgements = [gate(fleet) for gate in GATES]
-    plan = score_and_decide(fleet, judgements)
+    plan = run(score_and_decide, fleet, [run(gate, fleet) for gate in GATES])
     # Before anything else: a subflow can be cancelled with its parent, a commit can't.
     for move in plan.cut_offs:
         cut_off(move)
-    commit_quiet(plan)
+    run(commit_quiet, plan)
     for move in plan.moves[:STORIES_PER_SWEEP]:
         tell(story_of(move), move)
-    carry_out(tuple(plan.moves[STORIES_PER_SWEEP:]))
+    run(carry_out, plan.moves[STORIES_PER_SWEEP:])

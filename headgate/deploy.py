@@ -7,6 +7,7 @@ for their parameter schemas.
 import importlib
 import logging
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from headgate.errors import ConfigError, OrchestratorUnavailableError
 logger = logging.getLogger(__name__)
 POOL_TYPE = "process"
 TIMEOUT_S = 30.0
+RETRY_S = 0.5
 FIRST = "watch_rollouts"
 """The deployment of which one run is started at once, instead of waiting for its schedule."""
 
@@ -84,6 +86,11 @@ class _Server:
     def call(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
         try:
             response = self._client.request(method, path, json=body)
+            # What Prefect's server says while its database is locked; nothing was written.
+            deadline = time.monotonic() + TIMEOUT_S
+            while response.status_code == httpx.codes.SERVICE_UNAVAILABLE and time.monotonic() < deadline:
+                time.sleep(RETRY_S)
+                response = self._client.request(method, path, json=body)
         except httpx.HTTPError as err:
             raise OrchestratorUnavailableError(
                 str(self._client.base_url), str(err) or type(err).__name__

@@ -89,10 +89,10 @@ def _settle(services: "Services", rollout: Rollout, conflict: ConflictError) -> 
     if own_step:
         services.registry.sync(rollout.model, rollout.target, expected=view)
         return
-    ending = rollout.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABORTED)
-    if ending and view.champion is not None and view.champion != rollout.challenger:
-        # Whoever moved the champion meant it; the challenger still must not get traffic.
-        target = replace(rollout.target, champion=view.champion)
+    if rollout.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABORTED):
+        # Whoever moved the champion meant it, unless to the challenger, which must not get traffic.
+        chosen = None if view.champion == rollout.challenger else view.champion
+        target = replace(rollout.target, champion=chosen or rollout.champion)
         services.registry.sync(rollout.model, target, expected=None)
     alert(services, rollout, {"level": "critical", "message": f"foreign change in the registry: {conflict}"})
 

@@ -1,20 +1,19 @@
 """The embedded stack: PostgreSQL, MLflow, Prefect, a runner and the gateway, with one supervisor."""
 
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, NoReturn, Self
+from types import TracebackType
+from typing import Self
 
 from headgate.errors import ConfigError, HeadgateError
 from headgate.settings import Settings, load_settings
 from headgate.stack.child import Child, describe_process
+from headgate.stack.interrupts import termination_interrupts, uninterrupted
 from headgate.stack.parts import Parts
 from headgate.stack.postgres import Postgres
 from headgate.stack.state import StateFile, choose_port, end_orphans
@@ -93,7 +92,7 @@ class Stack:
         """
         self._state.lock()
         try:
-            with _signals(_interrupt, signal.SIGTERM):
+            with termination_interrupts():
                 self._begin()
         except BaseException:
             self.stop()
@@ -248,7 +247,7 @@ class Stack:
     def stop(self) -> None:
         """End every process, PostgreSQL last and cleanly; ended already is fine."""
         # It takes seconds at most; interrupted half-way it would leave processes behind.
-        with _signals(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
+        with uninterrupted():
             self._stop()
 
     def _stop(self) -> None:
@@ -274,7 +273,7 @@ class Stack:
 
     def serve(self) -> None:
         """Keep it running until Ctrl-C or SIGTERM, then end it."""
-        with _signals(_interrupt, signal.SIGTERM):
+        with termination_interrupts():
             try:
                 threading.Event().wait()
             except KeyboardInterrupt:
@@ -292,21 +291,3 @@ class Stack:
 
 def _silent(name: str, state: str, seconds: float) -> None:
     """Nobody looks."""
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the shape of a handler
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def _signals(handler: Any, *numbers: signal.Signals) -> Iterator[None]:
-    """Another handler for a while; only the main thread may have one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

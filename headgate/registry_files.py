@@ -90,7 +90,8 @@ def _fetch(tracking_uri: str, uri: str, folder: Path) -> Path:
             artifact_uri=uri, dst_path=str(target), tracking_uri=tracking_uri, registry_uri=tracking_uri
         )
     except MlflowException as err:
-        if err.error_code == "RESOURCE_DOES_NOT_EXIST":
+        # A file missing behind MLflow's artifact proxy comes as INTERNAL_ERROR with the server's answer in its text.
+        if err.error_code == "RESOURCE_DOES_NOT_EXIST" or "404 Client Error" in err.message:
             raise NotFoundError("model files", uri, "were they deleted from the artifact store?") from err
         raise RegistryUnavailableError(tracking_uri, f"{uri}: {err.message:.200}") from err
     except (RequestException, OSError) as err:

@@ -25,6 +25,8 @@ PAUSE_S = 0.2
 """Between two sweeps at least, however often somebody nudges."""
 PATIENCE_S = 5.0
 """How long a newcomer waits for the lock of one that is past its time."""
+SHOWN_EVERY_S = 10.0
+"""The steps of a sweep are shown in Prefect this often at most; its decisions always are."""
 KNOCK = "headgate_watch"
 NUDGES = ("headgate_nudge", "headgate_split")
 _IN_TRANSIT = (Phase.PENDING, Phase.PROMOTING, Phase.ROLLING_BACK)
@@ -50,6 +52,7 @@ class Watch:
         self._nudged: set[str] = set()
         self._knocked = False
         self._wake_at = 0.0
+        self._shown_at = float("-inf")
 
     def begin(self) -> bool:
         """Take the lock; False when another process sweeps and is not past its time."""
@@ -71,6 +74,14 @@ class Watch:
     def is_over(self) -> bool:
         """True when the time is up and somebody is there to take over."""
         return self._knocked and time.monotonic() >= self._ends_at
+
+    def is_shown(self) -> bool:
+        """True when it is time to show a sweep's steps in Prefect; asked once a sweep."""
+        now = time.monotonic()
+        shown = now - self._shown_at >= SHOWN_EVERY_S
+        if shown:
+            self._shown_at = now
+        return shown
 
     def due(self) -> list[Rollout]:
         """The live rollouts whose turn it is.

@@ -1,6 +1,7 @@
 """Runs a story as a subflow, or without one when Prefect's server is away."""
 
 import logging
+from collections.abc import Sequence
 
 import httpx
 from prefect import Flow, task
@@ -24,15 +25,19 @@ def tell(story: Flow[[Move], None], move: Move) -> None:
     try:
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             story(move)
-    except (httpx.HTTPError, PrefectHTTPStatusError) as err:
+    except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as err:
+        # A client that can't reach the server at all says so by a bare RuntimeError.
+        if isinstance(err, RuntimeError) and not isinstance(err.__cause__, httpx.HTTPError):
+            raise
         logger.warning("%s is carried out without its page in Prefect: %s", move.title, err)
         write(move)
         deliver(parts(), move.before.id)
 
 
 @task(cache_policy=NO_CACHE)
-def carry_out(moves: tuple[Move, ...]) -> int:
+def carry_out(moves: Sequence[Move]) -> int:
     """Carry many moves out without a page each; returns how many were written."""
     done = sum(write(move) for move in moves)
-    deliver(parts())
+    if moves:
+        deliver(parts())
     return done

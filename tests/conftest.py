@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import psycopg
@@ -17,6 +18,9 @@ import pytest
 
 from headgate.settings import child_environment
 from headgate.stack.postgres import FAST_SHUTDOWN, Postgres
+
+if TYPE_CHECKING:
+    from headgate.local import Stack
 
 
 @dataclass
@@ -67,6 +71,27 @@ def postgres_server() -> Iterator[DatabaseServer]:
         process.send_signal(FAST_SHUTDOWN)
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: DatabaseServer) -> Iterator[str]:
+    """The name of a database with headgate's schema, to be copied."""
+    from headgate.store import Store
+
+    url = postgres_server.create()
+    store = Store(url)
+    store.migrate()
+    store.close()
+    yield url.split("?")[0].rsplit("/", 1)[1]
+    postgres_server.drop(url)
+
+
+@pytest.fixture
+def migrated_url(postgres_server: DatabaseServer, migrated_template: str) -> Iterator[str]:
+    """A database with headgate's schema for one test; a copy, quicker than migrating."""
+    url = postgres_server.create(template=migrated_template)
+    yield url
+    postgres_server.drop(url)
 
 
 @pytest.fixture
@@ -121,6 +146,29 @@ def wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path, timeo
                 return
         except httpx.HTTPError:
             time.sleep(0.1)
+
+
+QUICK = {
+    "HEADGATE_BUCKET_S": "1",
+    "HEADGATE_FLUSH_S": "0.3",
+    "HEADGATE_POLL_S": "0.5",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@pytest.fixture(scope="session")
+def real_stack() -> "Iterator[Stack]":
+    """Everything of `headgate up` with this checkout's flows; evidence in buckets of one second."""
+    from headgate.local import Stack, find_project
+
+    folder = Path(tempfile.mkdtemp(prefix="headgate-real-"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in QUICK.items():
+            patch.setenv(name, value)
+        patch.setenv("HEADGATE_HOME", str(folder))
+        with Stack(folder, find_project(Path(__file__).parent)) as stack:
+            yield stack
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

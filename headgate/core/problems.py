@@ -123,7 +123,8 @@ def _translate(detail: ErrorDetails, known: Known) -> Problem:
         )
     wanted = _TYPES.get(kind)
     if wanted is not None:
-        return Problem(path, f"is {show(value)} ({type(value).__name__})", f"write {wanted}")
+        found = "is empty" if value is None else f"is {show(value)} ({type(value).__name__})"
+        return Problem(path, found, f"write {wanted}")
     return Problem(
         path, f"is {show(value)}: {detail['msg'][:1].lower()}{detail['msg'][1:]}", "correct the value"
     )

@@ -2,10 +2,13 @@
 
 import shutil
 import threading
+import time
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from headgate import settings
 from headgate.demo import models
@@ -98,6 +101,7 @@ def prepare(state: Path, screen: Screen) -> Ready:
         try:
             stack.start()
             versions, data = _result(work)
+            _wait_for_champion(stack)
         except BaseException:
             gave_up.set()
             mlflow_is_up.set()
@@ -111,6 +115,22 @@ def _result(work: "Future[tuple[tuple[str, ...], Digits]]") -> tuple[tuple[str, 
         return work.result(SERVERS_WITHIN_S)
     except TimeoutError:
         raise DemoError("models", f"not registered within {SERVERS_WITHIN_S:g} s", "the logs") from None
+
+
+def _wait_for_champion(stack: Stack) -> None:
+    """Return once the gateway has loaded the champion."""
+    deadline = time.monotonic() + SERVERS_WITHIN_S
+    while True:
+        try:
+            answer = httpx.get(f"{stack.addresses['gateway']}/ping", timeout=5, trust_env=False)
+            said = f"HTTP {answer.status_code}, no champion loaded"
+            if answer.status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError as err:
+            said = str(err)
+        if time.monotonic() > deadline:
+            raise DemoError("gateway", said, str(stack.home / "logs" / "gateway.log"))
+        time.sleep(0.2)
 
 
 def _make_models(

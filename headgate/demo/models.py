@@ -195,6 +195,11 @@ def register(reader: DigitReader, description: str, tracking_uri: str) -> str:
         if err.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     made = client.create_model_version(
-        MODEL, source=logged.model_uri, run_id=run.info.run_id, description=description, await_creation_for=0
+        MODEL,
+        source=logged.model_uri,
+        run_id=run.info.run_id,
+        model_id=logged.model_id,
+        description=description,
+        await_creation_for=0,
     )
     return str(made.version)

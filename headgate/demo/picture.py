@@ -16,6 +16,8 @@ FAILED = "#d55e00"
 INK = "#1f2933"
 MUTED = "#66788a"
 _SMOOTH_S = 3
+_PLACES = (15, -15, 27, -27)
+"""Heights of words beside the line, in points."""
 _MARKS = {
     "start": ("o", MUTED),
     "step": ("^", INK),
@@ -84,9 +86,10 @@ def _draw_shares(axes: Any, traffic: Traffic, ways: Sequence[Way]) -> None:
     axes.set_ylim(0, 100)
     axes.set_ylabel("share of answers, %", color=INK)
     axes.set_title("Who answered the traffic", loc="left", color=INK, fontsize=15, fontweight="bold")
-    axes.legend(
-        loc="upper left", bbox_to_anchor=(0, -0.02), ncols=6, frameon=False, fontsize=10, labelcolor=INK
-    )
+    if parts:
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(0, -0.02), ncols=6, frameon=False, fontsize=10, labelcolor=INK
+        )
     _plain(axes)
 
 
@@ -95,43 +98,37 @@ def _draw_lanes(axes: Any, traffic: Traffic, ways: Sequence[Way]) -> None:
     for row, way in enumerate(ways):
         colour = colour_of(way.version, traffic, ways)
         start, end = _x(way.started_at, traffic), _x(way.ended_at or way.started_at, traffic)
-        axes.plot(
-            [start, end], [row, row], color=colour, linewidth=9, solid_capstyle="butt", alpha=0.9, zorder=1
-        )
+        axes.plot([start, end], [row, row], color=colour, linewidth=9, solid_capstyle="butt", zorder=1)
         _draw_events(axes, row, way.events, traffic)
-        words = way.outcome.replace("_", " ")
-        axes.annotate(
-            f"v{way.version}  {words}", (end, row), xytext=(14, 0), textcoords="offset points",
-            va="center", fontsize=10.5, fontweight="bold", color=INK,
-        )  # fmt: skip
-    axes.set_ylim(len(ways) - 0.35, -0.75)
-    axes.set_yticks(range(len(ways)), [f"v{way.version}" for way in ways])
+    names = [f"v{way.version}\n{way.outcome.replace('_', ' ')}" for way in ways]
+    axes.set_yticks(range(len(ways)), names, fontweight="bold")
+    axes.set_ylim(len(ways) - 0.4, -0.8)
     axes.set_xlim(0, max(1.0, traffic.seconds * 1.0))
     axes.set_xlabel("seconds since the first request", color=INK)
     _plain(axes)
     axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
 
 
 def _draw_events(axes: Any, row: int, events: Sequence[Event], traffic: Traffic) -> None:
-    last_label_x = -1e9
-    near = max(1.0, traffic.seconds) / 30
+    """Marks on the line, words above and below it where they find room."""
+    letter_s = max(1.0, traffic.seconds) / 165
+    free_from = dict.fromkeys(_PLACES, -1000000000.0)
     for event in events:
         x = _x(event.at, traffic)
         marker, colour = _MARKS[event.kind]
         axes.scatter(
             [x], [row], marker=marker, s=46, color=colour, edgecolors="white", linewidths=0.9, zorder=3
         )
-        raised = 22 if x - last_label_x < near else 11
+        label = event.label.replace("_", " ")
+        half = (len(label) + 1) * letter_s / 2
+        place = next((one for one in _PLACES if x - half >= free_from[one]), _PLACES[0])
+        free_from[place] = x + half
+        late = x + half > traffic.seconds
         axes.annotate(
-            event.label,
-            (x, row),
-            xytext=(0, raised),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-            color=INK,
-        )
-        last_label_x = x if raised == 11 else -1e9
+            label, (x, row), xytext=(0, place), textcoords="offset points", fontsize=9, color=INK,
+            ha="right" if late else "center", va="center",
+        )  # fmt: skip
 
 
 def _x(at: datetime, traffic: Traffic) -> float:

@@ -20,8 +20,8 @@ from headgate.specfile import load_spec
 
 RATE = 100.0
 LOOK_EVERY_S = 0.25
-STARTS_WITHIN_S = 30.0
-ENDS_WITHIN_S = 150.0
+STARTS_WITHIN_S = 90.0
+ENDS_WITHIN_S = 300.0
 PERSON_WITHIN_S = 1800.0
 NEW_SCANNER_AT = 10.0
 """The share, in percent, at which the last challenger meets the new scanner."""
@@ -148,17 +148,18 @@ class Story:
         if row.flow_run_id is None or row.flow_run_id in self._answered:
             return 0.0
         try:
-            waiting = self._prefect.run(row.flow_run_id).state == "PAUSED"
-        except (NotFoundError, ServiceUnavailableError):
-            return 0.0
-        if not waiting:
+            if self._prefect.run(row.flow_run_id).state != "PAUSED":
+                return 0.0
+            if not self._interactive:
+                answer = {"decision": "approve", "approver": _me(), "reason": "the demo's verdicts look good"}
+                self._prefect.resume(row.flow_run_id, answer)
+        except (NotFoundError, ServiceUnavailableError) as err:
+            self._screen.line(f"approval: {err}")  # Tried again with the next look.
             return 0.0
         self._answered.add(row.flow_run_id)
         if self._interactive:
             self._screen.say(f"please approve: {self._prefect.run_page(row.flow_run_id)}", "bold magenta")
             return PERSON_WITHIN_S
-        answer = {"decision": "approve", "approver": _me(), "reason": "the demo's verdict table looks good"}
-        self._prefect.resume(row.flow_run_id, answer)
         self._screen.say(f"approved as {_me()} through Prefect's API, as the button does", "magenta")
         return 0.0
 

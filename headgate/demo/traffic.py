@@ -121,11 +121,13 @@ class Replay:
 
     async def run(self, report: Path) -> None:
         """Send until `stopped` is set, then the labels that are left."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._report(report))
-            group.create_task(self._send_labels())
-            for number in range(self._connections):
-                group.create_task(self._send(number))
+        async with Client(self.gateway) as labeller:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._report(report))
+                group.create_task(self._send_labels(labeller))
+                for number in range(self._connections):
+                    group.create_task(self._send(number))
+            await self._send_due(labeller, float("inf"))
         self.tally.write(report)
 
     def obey(self, line: str) -> None:
@@ -166,15 +168,14 @@ class Replay:
         label = {"model": self.model, "request_id": request_id, "label": str(self._labels[chosen])}
         self._due.append((time.monotonic() + self._random.uniform(*LABEL_DELAY_S), label))
 
-    async def _send_labels(self) -> None:
-        async with Client(self.gateway) as client:
-            while not self.stopped.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.stopped.wait(), LABEL_EVERY_S)
-                await self._send_due(client, time.monotonic())
-            await self._send_due(client, float("inf"))
+    async def _send_labels(self, client: Client) -> None:
+        while not self.stopped.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopped.wait(), LABEL_EVERY_S)
+            await self._send_due(client, time.monotonic())
 
     async def _send_due(self, client: Client, now: float) -> None:
+        """Post the labels that are due; `now` is monotonic seconds."""
         waiting = [item for item in self._due if item[0] > now]
         ready = [label for due, label in self._due if due <= now]
         self._due = deque(waiting)

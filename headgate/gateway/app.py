@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -14,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 
-from headgate.errors import ServiceUnavailableError
+from headgate.errors import BadRequestError, ServiceUnavailableError
 from headgate.gateway.gateway import Gateway
 from headgate.gateway.intake import Sorted, read_outcomes, read_signals
 from headgate.gateway.models import VERSION
@@ -86,6 +87,8 @@ def _guarded(handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
             gateway.metrics.refused.labels(str(err.status)).inc()
             body, media_type = err.answer
             return Response(body, err.status, media_type=media_type)
+        except BadRequestError as err:
+            return _error(422, "INVALID_PARAMETER_VALUE", str(err))
         except ServiceUnavailableError as err:
             return _error(503, "TEMPORARILY_UNAVAILABLE", str(err))
         except TimeoutError:
@@ -132,7 +135,7 @@ def _which_model(gateway: Gateway, request: Request) -> str:
         if named not in served:
             raise RefusedError(404, "RESOURCE_DOES_NOT_EXIST", f"No model {named!r} is served. {there}")
         return str(named)
-    if asked := request.headers.get("x-headgate-model"):
+    if asked := unquote(request.headers.get("x-headgate-model", "")):
         if asked not in served:
             raise RefusedError(400, "INVALID_PARAMETER_VALUE", f"X-Headgate-Model is {asked!r:.200}. {there}")
         return asked

@@ -27,6 +27,9 @@ class ArmFailedError(Exception):
     ) -> None:
         super().__init__(category, detail, status, code, message or "The model could not answer.")
 
+    def __str__(self) -> str:
+        return f"{self.category}: {self.detail}"
+
     @property
     def category(self) -> str:
         """One of `core.evidence.ERROR_CATEGORIES`."""

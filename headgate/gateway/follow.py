@@ -32,6 +32,8 @@ class Views(Protocol):
 class Follower:
     """Keeps `routes` as the registry says.
 
+    `looked` is set once the registry was asked for the first time, whether it answered or not.
+
     Args:
         models: serve only these; None = every model with a champion.
         on_look: called after every look, also after one that failed, with True if it succeeded.
@@ -51,6 +53,7 @@ class Follower:
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="follow-registry", daemon=True)
+        self.looked = threading.Event()
         self.reached_at: datetime | None = None
         self.problem: str | None = "not asked yet"
 
@@ -99,6 +102,7 @@ class Follower:
                     self._on_look(reached)
             except Exception:  # the edge of the thread: a look that failed must not be the last one
                 log.exception("following the registry failed; the last known split serves on")
+            self.looked.set()
             self._wake.wait(self._poll_s)
             self._wake.clear()
 

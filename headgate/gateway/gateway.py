@@ -3,7 +3,9 @@
 import logging
 import os
 import socket
+import time
 from collections.abc import Collection, Iterable
+from dataclasses import asdict
 from typing import Any
 
 from headgate.core.rollout import Phase
@@ -26,6 +28,7 @@ REQUEST_THREADS = 16
 TRIAL_THREADS = 8
 SHADOW_QUEUE = 1000
 DRAIN_S = 2.0
+READY_S = 20.0
 
 
 class Gateway:
@@ -93,14 +96,30 @@ class Gateway:
             on_failure=self.metrics.signal_failures.inc,
         )
         self.metrics.in_flight.set_function(lambda: self.requests.depth)
+        self.metrics.log_backlog.set_function(lambda: self.log.stats.backlog)
+        self.metrics.log_lost.set_function(lambda: self.log.stats.lost)
 
     def start(self) -> None:
-        """Serve on with what an earlier run knew, then follow the registry."""
+        """Serve on with what an earlier run knew, then follow the registry.
+
+        Returns once every champion is in memory or can't be loaded, at the latest after `READY_S`: so a gateway that
+        comes back takes no request that it can't answer yet.
+        """
         self.log.start()
         self.routes.load()
         self.follower.start()
         self.listener.start()
         self.vitals.start()
+        deadline = time.monotonic() + READY_S
+        self.follower.looked.wait(READY_S)
+        while time.monotonic() < deadline and any(self._is_coming(model) for model in self.models()):
+            time.sleep(0.02)
+
+    def _is_coming(self, model: str) -> bool:
+        route = self.routes.get(model)
+        if route is None or self.service.serving(model) is not None:
+            return False
+        return route.champion not in self.shelf.troubles(model)
 
     def stop(self) -> None:
         """Stop following, finish mirrored calls briefly, write out the log."""
@@ -133,6 +152,7 @@ class Gateway:
             "hears_cutoffs": self.listener.connected,
             "shadow": {"waiting": self.shadow.depth, "dropped": self.shadow.dropped},
             "in_flight": self.requests.depth,
+            "log": asdict(self.log.stats),
         }
 
     def _status(self, route: Route) -> dict[str, Any]:

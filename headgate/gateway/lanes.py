@@ -89,8 +89,10 @@ class Lane:
             try:
                 if future.set_running_or_notify_cancel():
                     future.set_result(job())
-            except BaseException as err:  # noqa: BLE001  a model may raise SystemExit; the caller gets whatever it was
+            except Exception as err:  # noqa: BLE001  whatever it was, it is the waiting thread's to handle
                 future.set_exception(err)
+            except BaseException as err:  # noqa: BLE001  a model's `exit()` must end neither this thread nor the server
+                future.set_exception(RuntimeError(f"{type(err).__name__}: {err}"))
             finally:
                 with self._lock:
                     self._waiting -= 1

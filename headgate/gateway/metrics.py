@@ -43,6 +43,8 @@ class Metrics:
         self.log_failures = Counter(
             "headgate_log_failures", "Answers that could not be logged.", registry=made
         )
+        self.log_backlog = Gauge("headgate_log_backlog", "Segments waiting for PostgreSQL.", registry=made)
+        self.log_lost = Gauge("headgate_log_lost_rows", "Rows that the disk did not take.", registry=made)
         self.load_failures = Counter(
             "headgate_load_failures", "Failed loads.", ["model", "version"], registry=made
         )

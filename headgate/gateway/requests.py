@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from urllib.parse import quote
 
 from headgate.core.routing.buckets import KeyKind, routing_key
 from headgate.gateway.protocol import Body, RefusedError, canonical
@@ -53,6 +54,11 @@ def check_id(name: str, value: str | None) -> str | None:
         message = f"{name} must be 1 to {MAX_ID_CHARS} printable ASCII characters"
         raise RefusedError(400, "INVALID_PARAMETER_VALUE", message)
     return value
+
+
+def header_text(name: str) -> str:
+    """A name as an HTTP header can carry it: percent-encoded where it is not plain ASCII."""
+    return name if _ID.fullmatch(name) else quote(name)
 
 
 def read_call(headers: Mapping[str, str], raw: bytes) -> Call:

@@ -13,7 +13,7 @@ from headgate.gateway.execute import Answer, Arm, ArmFailedError, Execution, Fai
 from headgate.gateway.metrics import Metrics
 from headgate.gateway.models import ServedModel
 from headgate.gateway.protocol import Body, RefusedError
-from headgate.gateway.requests import Call
+from headgate.gateway.requests import Call, header_text
 from headgate.gateway.routes import Route, Routes
 from headgate.gateway.rows import Origin, executed, mirrored
 from headgate.gateway.shadow import ShadowQueue
@@ -166,14 +166,14 @@ class Service:
         self, route: Route, call: Call, execution: Execution, after: Callable[[], object] | None
     ) -> Reply:
         headers = {
-            "X-Headgate-Model": route.model,
+            "X-Headgate-Model": header_text(route.model),
             "X-Headgate-Version": execution.version,
             "X-Headgate-Arm": execution.arm,
             "X-Headgate-Reason": execution.reason.value,
             "X-Request-Id": call.request_id,
         }
         if route.split.rollout_id:
-            headers["X-Headgate-Rollout"] = route.split.rollout_id
+            headers["X-Headgate-Rollout"] = header_text(route.split.rollout_id)
         if execution.answer is not None:
             return Reply(200, execution.answer.body, headers=headers, after=after)
         error = execution.failures[-1].error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from headgate.errors import ServiceUnavailableError
+from headgate.errors import HeadgateError, ServiceUnavailableError
 from headgate.gateway.lanes import Lane
 from headgate.gateway.models import ServedModel, load_model
 
@@ -128,8 +128,9 @@ class Shelf:
             served = load_model(
                 model, version, self._source.download(model, version, self._folder), workers=self._workers
             )
-        except ServiceUnavailableError as err:
-            self._note_trouble(name, str(err), outage=True)
+        except HeadgateError as err:
+            log.warning("version %s of %s is not loaded: %s", version, model, err)
+            self._note_trouble(name, str(err), outage=isinstance(err, ServiceUnavailableError))
         except Exception as err:  # whatever a model's own code raises while loading; the champion serves on
             log.exception("version %s of %s can't be loaded; it gets no traffic", version, model)
             self._note_trouble(name, f"{type(err).__name__}: {err}"[:500], outage=False)

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -101,6 +102,7 @@ class Postgres:
         self._refuse_other_versions()
         self._own(self.socket_dir)
         self._drop_foreign_pid_file()
+        self._end_orphaned_sessions()
 
     def _refuse_other_versions(self) -> None:
         try:
@@ -152,6 +154,25 @@ class Postgres:
         pid = self.pid
         if pid is not None and pid > 0 and psutil.pid_exists(pid) and not self.is_postmaster(pid):
             (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _end_orphaned_sessions(self) -> None:
+        """End what a killed server left behind: a session in a long query notices late, and no server can start before."""
+        if self.pid is None or self.is_postmaster(self.pid):
+            return
+        orphans = [process for process in psutil.process_iter(["name"]) if self._is_session(process)]
+        for process in orphans:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGQUIT)
+        for process in psutil.wait_procs(orphans, timeout=2)[1]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(orphans, timeout=2)
+
+    def _is_session(self, process: psutil.Process) -> bool:
+        try:
+            return process.info["name"] == "postgres" and process.cwd() == str(self.data)
+        except psutil.Error:
+            return False
 
     @property
     def pid(self) -> int | None:

@@ -15,7 +15,7 @@ from headgate.store.joins import ROLLUP_LOCK, add_rollups
 from headgate.store.schema import HISTOGRAM_COLUMNS, ROLLUP_KEY, SUM_COLUMNS, rollouts
 from headgate.store.tally import packed_histograms, unpacked
 
-FOLDS = ((timedelta(hours=1), 60), (timedelta(hours=3), 3600))
+FOLDS = ((timedelta(minutes=30), 60), (timedelta(hours=2), 3600))
 """Buckets that ended this long ago are folded into buckets of so many seconds; later where a live rollout looks
 back further. Hours come early so that a day of a thousand rollouts is read in a second."""
 KEEP = timedelta(days=90)
@@ -80,7 +80,7 @@ class Maintenance(Part):
     def fold(self, now: datetime) -> int:
         """Fold old sums into minutes and hours, the oldest first; returns how many wide rows were written.
 
-        Sums stay equal; the newest hour is left as it is. Call it every few minutes.
+        Sums stay equal; the newest half hour is left as it is. Call it every few minutes.
         """
         looked_back = self._longest_look_back()
         return sum(self._fold_into(wide, now - max(age, looked_back)) for age, wide in FOLDS)

@@ -110,17 +110,22 @@ class World:
             self.delivered.append(item)
 
     def carry_out(self, effect: Effect, expected: RegistryView | None) -> None:
-        """Write to the registry as `headgate.effects` does: what nobody expected is left alone."""
+        """Write to the registry as `headgate.effects` does: what nobody expected is left alone.
+
+        Except that our own half-written step is completed, and that a challenger on its way out gets no traffic.
+        """
         if effect.kind is not EffectKind.SYNC_REGISTRY:
             return
         target, view = self.rollout.target, self.view
         wanted = shown_by(target)
         known = effect.detail.get("force") or expected is None or _between(view, expected, wanted)
-        ending = not self.rollout.phase.live or self.rollout.phase is Phase.ROLLING_BACK
-        if known:
+        ours = (view.champion, view.challenger) == (self.rollout.champion, self.rollout.challenger)
+        half_written = ours and view.split is not None and view.split.rollout_id == self.rollout.id
+        if known or half_written:
             self.view = wanted
-        elif ending and view.champion not in (None, self.rollout.challenger):
-            self.view = replace(wanted, champion=view.champion)
+        elif self.rollout.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABORTED):
+            chosen = None if view.champion == self.rollout.challenger else view.champion
+            self.view = replace(wanted, champion=chosen or self.rollout.champion)
 
     def facts(
         self,
@@ -146,8 +151,9 @@ class World:
     ) -> StepResult:
         """One sweep, `after` seconds later, its effects carried out at once."""
         self.now += timedelta(seconds=after)
+        expected = shown_by(self.rollout.target)
         result = engine.step(self.rollout, self.facts(judged, **observed), self.now)
-        self.commit(result, expected=self.view if observed.get("registry", True) else None)
+        self.commit(result, expected=expected)
         self.deliver()
         return result
 
@@ -155,7 +161,7 @@ class World:
         """A verb, its effects carried out at once."""
         expected = shown_by(self.rollout.target)
         result = engine.command(self.rollout, verb, self.now, actor=actor, reason=reason, **options)
-        self.commit(result, expected=options.get("registry") or expected)
+        self.commit(result, expected=expected)
         self.deliver()
         return result
 

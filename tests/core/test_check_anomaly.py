@@ -11,9 +11,11 @@ from headgate.core.stats.anomalies import (
     Track,
     correlation_breakdown,
     level_shift,
+    measure,
     newest_shift,
     outlier,
     past,
+    scales,
 )
 from headgate.core.verdict import Outcome
 from tests.core.evidence_of import arm, arm_of, evidence, series, sums
@@ -302,6 +304,44 @@ def test_the_prediction_test_is_students():
 
     assert outlier(before, newest, fence=1.5, one_sided=False) == pytest.approx(2 * stats.t.sf(t, 7))
     assert outlier(before, newest, fence=1.5, one_sided=True) == pytest.approx(stats.t.sf(t, 7))
+
+
+def test_a_level_shift_is_a_students_test_that_allows_for_the_scatter():
+    """RK7-03: points that scatter twice as much as counting explains make a change half as surprising."""
+    earlier = np.array([-2.0, 2.0] * 4)
+    calm, wild = Track(earlier / 2, np.ones(8)), Track(earlier, np.ones(8))
+    early, late = Track(np.array([0.0]), np.array([0.5])), Track(np.array([6.0]), np.array([0.5]))
+
+    for track, scatter in ((calm, np.sqrt(8 / 7)), (wild, 2 * np.sqrt(8 / 7))):
+        found = level_shift(track, early, late, one_sided=True)
+        assert found == pytest.approx(stats.t.sf(6 / scatter, 7))
+
+
+def test_the_stated_variances_are_those_of_the_metrics():
+    """RK7-02: 20,000 minutes of 50 requests each; the means have their theoretical values."""
+    rng = np.random.default_rng(28)
+    points = arm_series(rng, points=20_000, errors=0.1)
+    own = {name: values[points["requests"] > 0] for name, values in points.values.items()}
+    tracks = measure(own, scales(own))
+
+    for name, track in tracks.items():
+        assert np.mean((track.value - track.value.mean()) ** 2 / track.variance) == pytest.approx(
+            1, abs=0.15
+        ), name
+    assert tracks["error_rate"].value.mean() == pytest.approx(np.arcsin(np.sqrt(0.1)), abs=0.006)
+
+
+def test_a_change_beyond_all_doubt_has_full_strength():
+    """RK7-06: a p-value that is zero in floating point."""
+    rng = np.random.default_rng(27)
+    change = {"confidence": step_at(30, 0.9, 0.1, 40)}
+    found = both(arm_series(rng, points=40, rate=5000, **change), arm_series(rng, points=40, rate=5000))
+    found.challenger.step.latency_hist[100], found.challenger.step.latency_hist[800] = 10**7, 10**7
+    found.challenger.latency.latency_hist[800] = 10**7
+    verdict = judge_anomaly(found, POLICY)
+
+    assert verdict.numbers["distribution_shift_strength"] == 1.0
+    assert verdict.severity == 1.0
 
 
 def test_a_point_inside_the_fences_is_no_outlier():

@@ -67,6 +67,21 @@ def test_too_few_hits_fail_once_they_have_lasted(minutes, outcome):
 
 
 @pytest.mark.parametrize(
+    ("step_lookups", "outcome"),
+    [
+        pytest.param(5000, Outcome.WARN, id="a-step-exactly-five-minutes-old"),
+        pytest.param(5100, Outcome.FAIL, id="a-step-just-older"),
+    ],
+)
+def test_a_series_shorter_than_five_minutes_proves_what_it_can(step_lookups, outcome):
+    """RK5-04."""
+    points = series(cache_hits=[970] * 2, cache_misses=[30] * 2)
+    step = sums(cache_hits=step_lookups * 97 // 100, cache_misses=step_lookups * 3 // 100)
+
+    assert judge_cache(evidence(arm(step, None, points)), POLICY).outcome is outcome
+
+
+@pytest.mark.parametrize(
     "found",
     [
         pytest.param(cached(99, 0), id="one-lookup-short"),

@@ -179,6 +179,13 @@ def test_values_on_the_grid_give_scipys_distance_exactly():
     assert found == pytest.approx(stats.ks_2samp(one, other).statistic)
 
 
+def test_an_empty_histogram_has_no_distance():
+    empty, full = sums().confidence_hist, sums(confidences=spread(10)).confidence_hist
+
+    assert np.isnan(ks_distance(empty, full))
+    assert np.isnan(psi(full, empty))
+
+
 def test_psi_is_zero_for_the_same_and_rebinning_loses_nothing():
     counts = sums(confidences=spread(1000)).confidence_hist
 

@@ -13,7 +13,6 @@ from headgate.core.verdict import Outcome
 from tests.core.evidence_of import arm, arm_of, evidence, series, sums
 
 POLICY = ErrorRatePolicy()
-ORDER = [Outcome.PASS, Outcome.WARN, Outcome.FAIL, Outcome.CRITICAL]
 
 
 def steady(errors: float, requests: float = 1000, points: int = 20, **more) -> Evidence:
@@ -62,11 +61,11 @@ def test_the_total_rate_has_a_limit(errors, outcome):
 @pytest.mark.parametrize(
     ("bad_points", "outcome"),
     [
-        pytest.param(2, Outcome.WARN, id="exactly-two-minutes"),
+        pytest.param(2, Outcome.INSUFFICIENT_DATA, id="exactly-two-minutes"),
         pytest.param(3, Outcome.FAIL, id="over-two-minutes"),
     ],
 )
-def test_over_the_limit_fails_only_after_two_minutes(bad_points, outcome):
+def test_over_the_limit_holds_and_fails_only_after_two_minutes(bad_points, outcome):
     """RK4-06: the window is one point, so that each point is judged by itself."""
     policy = ErrorRatePolicy(error_window_minutes=1)
     points = series(requests=[1000] * 20, errors=[0] * (20 - bad_points) + [80] * bad_points)
@@ -84,14 +83,26 @@ def test_a_crash_is_critical_in_its_first_minute():
     assert judge_error_rate(evidence(arm_of(points)), POLICY).outcome is Outcome.CRITICAL
 
 
-def test_a_series_shorter_than_two_minutes_proves_what_it_can():
-    """RK4-06: seconds-long soaks; otherwise 10 % of errors would warn for ever and let traffic forward."""
-    points = series(2.0, requests=[100] * 10, errors=[10] * 10)
-    recovered = series(2.0, requests=[100] * 10, errors=[0] + [10] * 9)
+def shortly(errors: list[float], step_requests: int) -> Evidence:
+    """Twenty seconds of points of a step that has had `step_requests`, a tenth of them failed."""
+    points = series(2.0, requests=[100] * 10, errors=errors)
+    return evidence(arm(sums(requests=step_requests, errors=step_requests // 10), None, points))
+
+
+@pytest.mark.parametrize(
+    ("errors", "step_requests", "outcome"),
+    [
+        pytest.param([10] * 10, 7000, Outcome.FAIL, id="all-of-the-series-and-the-step-is-older"),
+        pytest.param([10] * 10, 6000, Outcome.INSUFFICIENT_DATA, id="the-step-is-exactly-two-minutes-old"),
+        pytest.param([10] * 10, 1000, Outcome.INSUFFICIENT_DATA, id="the-step-is-as-young-as-the-series"),
+        pytest.param([0] + [10] * 9, 7000, Outcome.INSUFFICIENT_DATA, id="not-all-of-the-series"),
+    ],
+)
+def test_a_series_shorter_than_two_minutes_proves_what_it_can(errors, step_requests, outcome):
+    """RK4-06: the step's age is its requests at the pace of the series."""
     policy = ErrorRatePolicy(error_window_minutes=2 / 60)
 
-    assert judge_error_rate(evidence(arm_of(points)), policy).outcome is Outcome.FAIL
-    assert judge_error_rate(evidence(arm_of(recovered)), policy).outcome is Outcome.WARN
+    assert judge_error_rate(shortly(errors, step_requests), policy).outcome is outcome
 
 
 def test_the_window_is_the_last_five_minutes():
@@ -125,7 +136,7 @@ def test_a_thin_stream_is_judged_over_the_step_once_it_has_lasted():
 
     assert judge_error_rate(evidence(arm_of(points)), POLICY).outcome is Outcome.FAIL
     started = evidence(arm(sums(requests=25, errors=2), None, young))
-    assert judge_error_rate(started, POLICY).outcome is Outcome.WARN
+    assert judge_error_rate(started, POLICY).outcome is Outcome.INSUFFICIENT_DATA
 
 
 @pytest.mark.parametrize(
@@ -148,6 +159,16 @@ def test_one_single_error_is_no_breach_of_a_category():
     found = evidence(arm(sums(requests=40, errors=1, errors_by_category={"serialization": 1})))
 
     assert judge_error_rate(found, POLICY).outcome is Outcome.WARN
+
+
+@pytest.mark.parametrize("errors", [1001, float("nan")], ids=["more-than-requests", "nan-never-passes"])
+def test_a_category_that_can_not_be_true_is_a_breach(errors):
+    """RK4-07."""
+    points = series(requests=[1000], errors=[0], errors__timeout=[errors])
+    verdict = judge_error_rate(evidence(arm(sums(requests=1000), None, points)), POLICY)
+
+    assert verdict.outcome is Outcome.FAIL
+    assert "can't be true" in verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -218,11 +239,11 @@ def test_more_errors_in_every_minute_never_give_a_better_verdict(requests, share
 
     few, many = at(min(shares)), at(max(shares))
 
-    assert (few.outcome is Outcome.INSUFFICIENT_DATA) == (many.outcome is Outcome.INSUFFICIENT_DATA)
-    if few.outcome is not Outcome.INSUFFICIENT_DATA:
-        assert ORDER.index(many.outcome) >= ORDER.index(few.outcome) or few.indicators == (
-            "consecutive_increases",
-        )
+    # Beyond the limit and not yet a breach stands between warning and failing.
+    order = [Outcome.PASS, Outcome.WARN, Outcome.INSUFFICIENT_DATA, Outcome.FAIL, Outcome.CRITICAL]
+    assert order.index(many.outcome) >= order.index(few.outcome) or few.indicators == (
+        "consecutive_increases",
+    )
     assert 0 <= few.severity <= 1
     assert 0 <= many.severity <= 1
 

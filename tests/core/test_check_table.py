@@ -74,7 +74,7 @@ def anything(draw):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(anything())
 def test_every_verdict_has_its_shape_whatever_the_sums_say(found: Evidence):
     """RK-91: outcome, severity 0-1, numbers, samples, window, actions, one sentence, all of it plain JSON."""

@@ -91,6 +91,25 @@ def test_the_absolute_limit_waits_for_a_full_window():
     assert judge_throughput(endpoint(100, 6, quiet=14), DOCUMENTS).outcome is Outcome.FAIL
 
 
+@pytest.mark.parametrize(
+    ("points", "age_s", "outcome"),
+    [
+        pytest.param(4, 240, Outcome.INSUFFICIENT_DATA, id="a-series-that-began-with-the-step"),
+        pytest.param(4, 299, Outcome.INSUFFICIENT_DATA, id="a-step-just-younger-than-the-window"),
+        pytest.param(4, 300, Outcome.FAIL, id="a-step-as-old-as-the-window"),
+        pytest.param(5, 300, Outcome.FAIL, id="a-full-series"),
+    ],
+)
+def test_a_series_shorter_than_the_window_judges_once_the_step_is_old_enough(points, age_s, outcome):
+    """RK6-03."""
+    minutes = series(requests=[600] * points)
+    found = evidence(
+        arm(sums(requests=10 * age_s), None, minutes), arm(sums(requests=10 * age_s), None, minutes)
+    )
+
+    assert judge_throughput(found, DOCUMENTS).outcome is outcome
+
+
 def test_an_ingested_rate_stands_for_the_endpoint():
     """RK6-02: across all endpoints."""
     found = endpoint(42_000, signals={"throughput_rps": 10_000})

@@ -8,25 +8,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headgate.core import engine
-from headgate.core.engine.sweep import enabled_checks
 from headgate.core.rollout import (
-    Decision,
-    EffectKind,
     Facts,
     PauseReason,
     Phase,
-    RegistryView,
     Rollout,
-    StepResult,
     Verb,
 )
 from headgate.core.routing.split import Split
 from headgate.core.verdict import Outcome, Verdict
 from headgate.errors import BadRequestError, ConflictError, IllegalVerbError
+from tests.core.engine_oracle import check_safety, rank
 from tests.core.engine_world import CALM, World, a_spec, shown_by, verdict, verdicts
 
 ENDED = (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED)
-ORDER = [Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING, Phase.PROMOTING, Phase.WATCHING, Phase.PROMOTED]
 SPECS = (
     a_spec(),
     a_spec(shadow=None, maxStepDowns=1),
@@ -84,22 +79,6 @@ def judged_maps(draw: st.DrawFn, rollout: Rollout) -> dict[str, Verdict]:
         if draw(st.integers(0, 7)) == 0:
             del found[name]
     return found
-
-
-def passed(rollout: Rollout, facts: Facts) -> bool:
-    """The oracle: has every enabled check passed? Labels may be missing in shadow."""
-    shadowing = rollout.base_phase is Phase.SHADOWING
-    for name in [*enabled_checks(rollout)] + (["agreement"] if shadowing else []):
-        found = facts.verdicts.get(name)
-        late = (
-            shadowing
-            and name == "accuracy"
-            and found is not None
-            and found.outcome is Outcome.INSUFFICIENT_DATA
-        )
-        if not late and (found is None or found.outcome not in (Outcome.PASS, Outcome.WARN)):
-            return False
-    return True
 
 
 class Rollouts(RuleBasedStateMachine):
@@ -186,9 +165,9 @@ class Rollouts(RuleBasedStateMachine):
         world, before = self.world, self.world.rollout
         result = engine.step(before, facts, world.now)
         assert result == engine.step(before, facts, world.now)
-        check_safety(before, facts, result)
+        check_safety(before, facts, result, world.now)
         self.check_approvals(before, result.rollout)
-        world.commit(result, expected=facts.registry)
+        world.commit(result, expected=shown_by(before.target))
 
     def check_approvals(self, before: Rollout, after: Rollout) -> None:
         """A step that asks for an approval is left upward only with one that was given for this visit."""
@@ -202,6 +181,8 @@ class Rollouts(RuleBasedStateMachine):
             return
         approval = before.approval
         assert approval is not None
+        assert before.effective_since is not None
+        assert approval.requested_at >= before.effective_since
         timed_out = wanted.on_timeout == "approve" and self.world.now >= approval.expires_at
         assert timed_out or (before.step, approval.requested_at) in self.given
 
@@ -257,7 +238,7 @@ class Rollouts(RuleBasedStateMachine):
             self.given.add((approval.step, approval.requested_at))
         assert result.rollout.weight_percent <= before.weight_percent
         assert rank(result.rollout) <= rank(before)
-        world.commit(result, expected=view or shown_by(before.target))
+        world.commit(result, expected=shown_by(before.target))
         again = None
         try:
             again = engine.command(result.rollout, verb, world.now, **call)  # type: ignore[arg-type]
@@ -327,81 +308,6 @@ class Rollouts(RuleBasedStateMachine):
                 assert world.view.champion == world.rollout.champion != "2"
                 assert world.view.challenger is None
                 assert world.view.split is None or not world.view.split.weights
-
-
-def rank(rollout: Rollout) -> int:
-    """How far forward a rollout is; every way back is the beginning."""
-    return ORDER.index(rollout.base_phase) if rollout.base_phase in ORDER else -1
-
-
-def check_safety(before: Rollout, facts: Facts, result: StepResult) -> None:
-    """What one step may never do."""
-    after, ramp = result.rollout, before.spec.ramp
-    forward = after.weight_percent > before.weight_percent or rank(after) > rank(before)
-    traffic = after.weight_percent > before.weight_percent or (
-        after.base_phase is Phase.PROMOTING and before.base_phase is not Phase.PROMOTING
-    )
-    if forward:
-        assert rank(after) - rank(before) in (0, 1) or before.base_phase is Phase.PENDING
-        assert facts.registry is not None
-        assert not facts.effects_pending
-        assert not before.manual_hold
-        assert not (before.frozen and traffic)
-        assert result.ruling.decision in (Decision.ADVANCE, Decision.PROMOTE)
-    if traffic and before.base_phase is not Phase.PENDING:
-        assert before.base_phase in (Phase.SHADOWING, Phase.PROGRESSING)
-        assert after.effective_since is None
-        assert passed(before, facts)
-        assert before.pause_reason is not PauseReason.FOREIGN_CHANGE or shows(before, facts.registry)
-        if before.base_phase is Phase.SHADOWING:
-            assert before.spec.shadow is not None
-            assert facts.requests >= before.spec.shadow.min_samples
-        else:
-            stage = ramp[max(before.step, 0)]
-            assert facts.requests >= stage.min_samples
-            assert facts.outcomes >= stage.min_outcomes
-    if after.weight_percent > before.weight_percent:
-        assert after.step == before.step + 1
-        assert after.weight_percent == ramp[after.step].set_weight
-    critical = [
-        name
-        for name in enabled_checks(before)
-        if name in facts.verdicts and facts.verdicts[name].outcome is Outcome.CRITICAL
-    ]
-    if critical and before.phase.live:
-        assert not forward
-        if before.spec.environment != "dev":
-            assert after.phase is Phase.ROLLING_BACK or before.phase is Phase.ROLLING_BACK
-    if after.phase is Phase.ROLLING_BACK is not before.phase:
-        kinds = [effect.kind for effect in result.effects]
-        assert kinds.index(EffectKind.CUT_OFF) < kinds.index(EffectKind.SYNC_REGISTRY)
-    if not result.changed:
-        assert not result.effects
-        assert _what_matters(after) == _what_matters(before)
-
-
-def shows(rollout: Rollout, view: RegistryView | None) -> bool:
-    """The oracle for aliases and weights."""
-    target = rollout.target
-    return (
-        view is not None
-        and (view.champion, view.challenger, view.shadow)
-        == (target.champion, target.challenger, target.shadow)
-        and view.split is not None
-        and dict(view.split.weights) == dict(target.split.weights)
-    )
-
-
-def _what_matters(rollout: Rollout) -> Rollout:
-    return replace(
-        rollout,
-        effective_since=None,
-        sustained_since=None,
-        errors={},
-        last_ruling=None,
-        alerts=(),
-        revision=0,
-    )
 
 
 Rollouts.TestCase.settings = settings(

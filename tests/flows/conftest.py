@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from prefect import flow
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.watch_rollouts import sweep
@@ -41,19 +42,20 @@ def prefect_url() -> Iterator[str]:
         yield str(PREFECT_API_URL.value())
 
 
-@pytest.fixture
-def services(postgres_url: str, mlflow_uri: str, prefect_url: str, tmp_path: Path) -> Iterator[Services]:
-    """The connected parts on a fresh database; rollups of one second."""
+def connected(database: str, mlflow_uri: str, prefect_url: str, home: Path) -> Services:
+    """The parts on a database of their own; rollups of one second."""
     settings = Settings(
-        home=tmp_path,
-        database_url=postgres_url,
-        mlflow_uri=mlflow_uri,
-        prefect_api_url=prefect_url,
-        bucket_s=1,
+        home=home, database_url=database, mlflow_uri=mlflow_uri, prefect_api_url=prefect_url, bucket_s=1
     )
     services = Services(settings)
-    services.__dict__["store"] = Store(postgres_url, bucket_s=1)
+    services.__dict__["store"] = Store(database, bucket_s=1)
     services.store.migrate()
+    return services
+
+
+@pytest.fixture
+def services(postgres_url: str, mlflow_uri: str, prefect_url: str, tmp_path: Path) -> Iterator[Services]:
+    services = connected(postgres_url, mlflow_uri, prefect_url, tmp_path)
     with using(services):
         yield services
     services.close()
@@ -72,7 +74,7 @@ def signed_source(mlflow_client: MlflowClient) -> tuple[str, str]:
     return f"{run.artifact_uri}/model", run.run_id
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model(mlflow_client: MlflowClient, signed_source: tuple[str, str]) -> Callable[[], str]:
     """Registers a model with four versions of which 1 is the champion."""
     source, run_id = signed_source
@@ -131,10 +133,12 @@ class World:
 
         @flow(name="sweep_once")
         def once() -> None:
-            sweep(self.watch, self.told)
+            for _ in range(times):
+                self.watch._last.clear()
+                sweep(self.watch, self.told)
 
-        for _ in range(times):
-            self.watch._last.clear()
+        # Its thread would add a second to the end of every run.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             once()
 
     def serve(
@@ -187,15 +191,23 @@ class World:
         return found
 
 
-@pytest.fixture
-def world(services: Services, tmp_path: Path) -> Iterator[World]:
+@contextmanager
+def living(services: Services, folder: Path) -> Iterator[World]:
+    """A world whose traffic is logged while it lasts."""
     log = PredictionLog(
         services.settings.required("database_url"),
-        tmp_path / "spool",
+        folder / "spool",
         writer_id="test",
         bucket_s=1,
         flush_s=0.1,
     )
     log.start()
-    yield World(services, log)
+    with using(services):
+        yield World(services, log)
     log.close()
+
+
+@pytest.fixture
+def world(services: Services, tmp_path: Path) -> Iterator[World]:
+    with living(services, tmp_path) as world:
+        yield world

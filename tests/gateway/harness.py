@@ -51,6 +51,7 @@ class Kinds:
                 registered_model_name=name,
                 signature=signature,
                 pip_requirements=["scikit-learn"],
+                skops_trusted_types=["sklearn.tree._tree.Tree"],
             )
         return str(logged.registered_model_version)
 

@@ -220,7 +220,9 @@ def test_a_restarted_gateway_works_without_the_registry(
     before = {user: first.ask(user=user).headers["X-Headgate-Version"] for user in map(str, range(20))}
     first.stop()
     door.shut()
-    again = start_gateway(model, mlflow_uri=door.url)
+    again = start_gateway(model, mlflow_uri=door.url, wait=False)
+    # It takes no request before it can answer it.
+    assert again.ask().status_code == 200
     again.follow(model, 50, "2")
 
     assert {user: again.ask(user=user).headers["X-Headgate-Version"] for user in before} == before

@@ -370,6 +370,20 @@ def test_several_models_are_told_apart(
         assert other in refused.json()["message"]
 
 
+def test_a_model_may_have_any_name_that_mlflow_allows(
+    kinds: Kinds, model: str, point: Point, start_gateway: StartGateway
+) -> None:
+    name = f"größe {model}"
+    kinds.register(name, "constant", label="a")
+    point(name, champion="1", rollout=f"{name}-1")
+    running = start_gateway(name)
+    answer = running.ask()
+
+    assert answer.json() == {"predictions": ["a"]}
+    assert running.ask(headers={"X-Headgate-Model": answer.headers["X-Headgate-Model"]}).status_code == 200
+    assert logged_rows(running, "DISTINCT model", "1") == [(name,)]
+
+
 def test_paths_and_methods_that_do_not_exist_are_answered_in_json(pair: Running) -> None:
     assert pair.client.get("/nothing").json()["error_code"] == "ENDPOINT_NOT_FOUND"
     assert pair.client.get("/invocations").status_code == 405

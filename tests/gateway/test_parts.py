@@ -1,5 +1,6 @@
 """The gateway's parts on their own: answers, lanes, routes, execution."""
 
+import sys
 import threading
 import time
 from pathlib import Path
@@ -95,13 +96,15 @@ def test_a_lane_waits_only_so_long_and_not_at_all_once_it_hangs() -> None:
 
 def test_a_lane_passes_on_whatever_is_raised() -> None:
     lane = Lane("test", 1)
-    for error in (ValueError("x"), SystemExit(3), TimeoutError("theirs")):
+    for error in (ValueError("x"), TimeoutError("theirs")):
 
         def fail(error: BaseException = error) -> None:
             raise error
 
         with pytest.raises(type(error)):
             lane.run(fail, 5)
+    with pytest.raises(RuntimeError, match="SystemExit: 3"):
+        lane.run(lambda: sys.exit(3), 5)
     assert lane.run(lambda: 1, 5) == 1
 
 

@@ -1,6 +1,7 @@
 """The gateway as a process: how it starts, stops and dies, and that it answers as `mlflow models serve` does."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -32,12 +33,14 @@ class Process:
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / f"{port}.log"
         with self.log.open("wb") as log:
+            # MLflow starts uvicorn by its name.
+            path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
             self.process = subprocess.Popen(
                 command,
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                env=child_environment(**environment),
+                env=child_environment(PATH=path, **environment),
                 start_new_session=True,
             )
 

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,27 @@ def test_what_was_committed_is_there_after_kill_9_and_it_is_back_at_once(folder:
         assert connection.execute("SELECT value FROM kept").fetchone() == (7,)
     end(process)
     assert seconds < 10
+
+
+def test_a_session_in_the_middle_of_a_query_does_not_keep_a_killed_server_from_starting(folder: Path) -> None:
+    cluster = Postgres(folder / "data")
+    process = run(cluster)
+    busy = psycopg.connect(cluster.url("postgres"), autocommit=True)
+    query = threading.Thread(target=_ask_for_long, args=(busy,))
+    query.start()
+    time.sleep(0.5)
+    end(process, signal.SIGKILL)
+
+    process = run(cluster)
+
+    end(process)
+    query.join(10)
+    assert not query.is_alive()
+
+
+def _ask_for_long(connection: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.OperationalError):
+        connection.execute("SELECT count(*) FROM generate_series(1, 2000000000)")
 
 
 def test_a_pid_file_that_names_another_program_does_not_stop_it(folder: Path) -> None:

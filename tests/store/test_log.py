@@ -273,20 +273,29 @@ def test_rows_of_other_days_find_their_partition(log: PredictionLog, query: Quer
 
 
 def test_rows_that_came_before_their_partition_stay_in_the_default_one(
-    log: PredictionLog, query: Query, url: str
+    new_log: NewLog, postgres_url: str
 ) -> None:
     from headgate.store.codec import utc_now
 
-    now = utc_now()
-    query(
-        "INSERT INTO predictions (time, tenant, model, request_id, row, key, key_kind, arm, version, reason, fallback)"
-        " VALUES (%s, 'default', 'digits', 'early', 0, 'k', 'user', 'champion', '2', '', false)",
-        now,
-    )
+    store, now = Store(postgres_url), utc_now()
+    store.migrate()
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO predictions (time, tenant, model, request_id, row, key, key_kind, arm, version, reason, fallback)"
+            " VALUES (%s, 'default', 'digits', 'early', 0, 'k', 'user', 'champion', '2', '', false)",
+            [now],
+        )
+    log = new_log(url=postgres_url)
     log.append(a_prediction(time=now))
+    flushed = log.flush()
+    store.drop_predictions(now - timedelta(days=1))
+    with psycopg.connect(postgres_url) as connection:
+        rows = connection.execute("SELECT count(*) FROM predictions_default").fetchone()
+    log.close()
+    store.close()
 
-    assert log.flush()
-    assert query("SELECT count(*) FROM predictions_default") == [(2,)]
+    assert flushed
+    assert rows == (2,)
 
 
 WRITER = """

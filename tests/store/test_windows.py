@@ -319,7 +319,7 @@ def random_rows(rng: random.Random, count: int, hours: float) -> list[Any]:
     ]  # fmt: skip
 
 
-def test_folding_keeps_every_sum_and_leaves_the_newest_hour_alone(
+def test_folding_keeps_every_sum_and_leaves_the_newest_half_hour_alone(
     log: PredictionLog, store: Store, query: Query
 ) -> None:
     logged(log, *random_rows(random.Random(5), 2_000, hours=40))
@@ -327,7 +327,7 @@ def test_folding_keeps_every_sum_and_leaves_the_newest_hour_alone(
         "default", "digits", "3", "challenger", NOW - timedelta(hours=50), NOW + timedelta(hours=1)
     )
     fresh = "SELECT count(*) FROM rollups WHERE bucket_s = 10 AND bucket >= %s"
-    (before,), kept = store.read_sums([whole]), query(fresh, NOW - timedelta(hours=1))
+    (before,), kept = store.read_sums([whole]), query(fresh, NOW - timedelta(minutes=30))
     log.append_outcomes([an_outcome(f"r{i}") for i in range(1_000)])
     folded = store.fold(NOW)
     # A label that comes after its bucket was folded.
@@ -348,7 +348,7 @@ def test_folding_keeps_every_sum_and_leaves_the_newest_hour_alone(
     assert query(
         "SELECT count(*) FROM rollups WHERE bucket_s < 3600 AND bucket < %s", NOW - timedelta(hours=25)
     ) == [(0,)]
-    assert query(fresh, NOW - timedelta(hours=1)) == kept
+    assert query(fresh, NOW - timedelta(minutes=30)) == kept
 
 
 def test_folding_never_hides_where_a_live_rollouts_evidence_begins(log: PredictionLog, store: Store) -> None:
@@ -375,3 +375,38 @@ def test_old_days_are_dropped_whole_and_sums_stay(log: PredictionLog, store: Sto
     assert query("SELECT request_id FROM predictions ORDER BY 1") == [("r1",), ("r2",)]
     assert query("SELECT sum(requests)::int FROM rollups") == [(4,)]
     assert query("SELECT count(*) FROM outcomes") == [(1,)]
+
+
+def test_a_rollout_that_looks_back_further_keeps_its_fine_buckets(
+    log: PredictionLog, store: Store, query: Query
+) -> None:
+    spec = RolloutSpec(model="digits", analysis=AnalysisSpec(points=240))
+    rollout = store.create(
+        a_result(a_rollout(spec=spec, effective_since=NOW - timedelta(hours=5))), actor="anna"
+    )
+    logged(log, *random_rows(random.Random(8), 500, hours=5))
+    before = store.read_evidence([rollout], NOW)[rollout.id].challenger.series
+    store.fold(NOW)
+    after = store.read_evidence([rollout], NOW)[rollout.id].challenger.series
+
+    assert len(before.starts) == 240
+    assert after["requests"].tolist() == before["requests"].tolist()
+    assert query("SELECT count(*) FROM rollups WHERE bucket_s > 10")[0][0] > 0
+
+
+def test_maintenance_is_done_by_one_process_at_a_time(log: PredictionLog, store: Store, query: Query) -> None:
+    """DB-08."""
+    from headgate.store.codec import utc_now
+
+    now = utc_now()
+    logged(log, a_prediction("ancient"), a_prediction("new", time=now))
+    done = store.maintain(now)
+    with store.db.own_connection() as busy:
+        busy.execute("SELECT pg_advisory_lock(7302004)")
+        refused = store.maintain(now)
+
+    assert (done, refused) == (True, False)
+    assert query("SELECT request_id FROM predictions") == [("new",)]
+    assert query("SELECT to_regclass(%s) IS NOT NULL", f"predictions_{now + timedelta(days=2):%Y%m%d}") == [
+        (True,)
+    ]

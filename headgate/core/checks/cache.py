@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from headgate.core.checks.finding import Basis, Finding, above, below, conclude, severity
-from headgate.core.checks.windows import Window, recent, reference, share, signal
+from headgate.core.checks.windows import Window, held_for, recent, reference, share, signal
 from headgate.core.evidence import CACHE_TIERS, Evidence
 from headgate.core.policies import CachePolicy
 from headgate.core.stats.runs import lasted_s, rolling_sum
@@ -99,7 +99,9 @@ def _sustained(evidence: Evidence, policy: CachePolicy) -> bool:
     known = lookups >= policy.cache_sample_size_minimum
     rates = np.divide(hits, lookups, out=np.ones_like(hits), where=known)
     lasted = lasted_s(rates < policy.cache_hit_threshold, known, series.point_s)
-    return lasted > policy.cache_window_minutes * 60 or 0 < len(hits) * series.point_s <= lasted
+    return held_for(
+        evidence.challenger, ("cache_hits", "cache_misses"), lasted, policy.cache_window_minutes * 60
+    )
 
 
 def _signal_findings(signals: dict[str, float | None], policy: CachePolicy) -> list[Finding]:

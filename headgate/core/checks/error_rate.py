@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from headgate.core.checks.finding import Basis, Finding, above, conclude, reaches, severity
-from headgate.core.checks.windows import Window, recent, reference, share, signal
+from headgate.core.checks.windows import Window, held_for, recent, reference, share, signal
 from headgate.core.evidence import ERROR_CATEGORIES, Evidence
 from headgate.core.policies import ErrorRatePolicy
 from headgate.core.stats.intervals import wilson
@@ -30,12 +30,12 @@ _NAMES = (
 def judge_error_rate(evidence: Evidence, policy: ErrorRatePolicy) -> Verdict:
     """Judge errors / requests by the documents' rules (S0:136-146, acceptance C14b, C27).
 
-    CRITICAL at `critical_ratio` times the limit at once. Over the limit it is WARN until the rolling rate has stayed
-    there for longer than `error_sustained_minutes` (or for as long as the series can show, if that is less), then
-    FAIL. FAIL at once when a category is over its own limit, or the retry failure rate over its. WARN above the middle
-    between baseline and limit, or after `consecutive_increases` rising points with the last above the baseline. Fewer
-    requests than the minimum, in the window and in the whole step, give no verdict. A category is judged only on so
-    many requests that one single error is within its limit.
+    CRITICAL at `critical_ratio` times the limit at once. FAIL once the rolling rate has stayed over the limit for
+    longer than `error_sustained_minutes`; until then there is no verdict, which holds the rollout: the rate is beyond
+    the limit, and not yet a breach. FAIL at once when a category is over its own limit, or the retry failure rate over
+    its. WARN above the middle between baseline and limit, or after `consecutive_increases` rising points with the last
+    above the baseline. Fewer requests than the minimum, in the window and in the whole step, give no verdict. A
+    category is judged only on so many requests that one single error is within its limit.
     """
     minimum = policy.error_sample_size_minimum
     window = recent(evidence.challenger, policy.error_window_minutes * 60, _NAMES, minimum)
@@ -58,14 +58,17 @@ def judge_error_rate(evidence: Evidence, policy: ErrorRatePolicy) -> Verdict:
         return conclude(
             basis, findings, proven=None, lacking=f"{requests:g} of {minimum} requests {window.label}"
         )
-    findings += _total(evidence, window, rate, policy) + _categories(window, policy)
+    total = _total(evidence, window, rate, policy)
+    unsettled = [finding for finding in total if finding.indicator == "total_over_limit"]
+    findings += total + _categories(window, policy)
     if _rising(evidence, policy):
         reason = f"the error rate rose {policy.consecutive_increases} times in a row"
         findings.append(Finding(Outcome.WARN, reason, indicator="consecutive_increases"))
+    over = f"over {requests:g} requests {window.label}"
     return conclude(
         basis,
         findings,
-        proven=f"error rate {rate:.4f} <= {policy.error_rate_threshold:.4f} over {requests:g} requests {window.label}",
+        proven=None if unsettled else f"error rate {rate:.4f} <= {policy.error_rate_threshold:.4f} {over}",
     )
 
 
@@ -92,7 +95,7 @@ def _total(evidence: Evidence, window: Window, rate: float, policy: ErrorRatePol
 
 
 def _sustained(evidence: Evidence, policy: ErrorRatePolicy, *, whole_step: bool) -> bool:
-    """True when the rate has been over the limit for longer than the sustained time, or the series can show.
+    """True when the rate has been over the limit for longer than the sustained time.
 
     Args:
         evidence: the evidence.
@@ -110,7 +113,7 @@ def _sustained(evidence: Evidence, policy: ErrorRatePolicy, *, whole_step: bool)
         known = requests >= policy.error_sample_size_minimum
         rates = np.divide(errors, requests, out=np.zeros_like(requests), where=known)
         lasted = lasted_s(rates > policy.error_rate_threshold, known, series.point_s)
-    return lasted > policy.error_sustained_minutes * 60 or 0 < len(requests) * series.point_s <= lasted
+    return held_for(evidence.challenger, ("requests",), lasted, policy.error_sustained_minutes * 60)
 
 
 def _categories(window: Window, policy: ErrorRatePolicy) -> list[Finding]:

@@ -94,7 +94,7 @@ def conclude(
     told = triggered or list(findings)
     if proven is None and not triggered:
         outcome, weight = Outcome.INSUFFICIENT_DATA, 0.0
-        reason = "; ".join([lacking, *(finding.reason for finding in findings)])
+        reason = "; ".join(filter(None, (lacking, *(finding.reason for finding in findings))))
     elif told:
         outcome = max((finding.outcome for finding in told), key=_ORDER.index)
         weight = 1.0 if outcome is Outcome.CRITICAL else max(finding.severity for finding in told)

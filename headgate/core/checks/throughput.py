@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headgate.core.checks.finding import Basis, Finding, above, below, conclude, severity
-from headgate.core.checks.windows import recent, reference, share, signal
+from headgate.core.checks.windows import recent, reference, share, signal, step_age_s
 from headgate.core.evidence import Evidence, Floats
 from headgate.core.policies import ThroughputPolicy
 from headgate.core.verdict import Check, Outcome, Verdict
@@ -136,7 +136,8 @@ def _endpoint(evidence: Evidence, policy: ThroughputPolicy) -> Endpoint:
     own, champion = evidence.challenger.series, evidence.champion.series
     requests = _both(evidence, own["requests"] - own["fallbacks"], champion["requests"])
     busy_s = _both(evidence, own["latency_sum_ms"], champion["latency_sum_ms"]) / 1000
-    points = max(1, round(policy.throughput_window_minutes * 60 / own.point_s))
+    window_s = policy.throughput_window_minutes * 60
+    points = max(1, round(window_s / own.point_s))
     window_start = max(0, len(requests) - points)
     seen = np.flatnonzero(requests > 0)
     # The point in which the traffic began is not a whole one.
@@ -147,7 +148,9 @@ def _endpoint(evidence: Evidence, policy: ThroughputPolicy) -> Endpoint:
         return Endpoint(outside, None, 0.0, outside is not None)
     rps = float(requests[start:].sum()) / seconds if outside is None else outside
     in_flight = float(busy_s[start:].sum()) / seconds
-    return Endpoint(rps, in_flight, seconds, first <= window_start or outside is not None)
+    # A series that holds less than a window shows all it can once the step is older than that.
+    older = first == 0 and step_age_s(evidence.challenger, ("requests",)) >= window_s
+    return Endpoint(rps, in_flight, seconds, len(requests) - first >= points or older or outside is not None)
 
 
 def _both(evidence: Evidence, own: Floats, champion: Floats) -> Floats:

@@ -82,6 +82,31 @@ def reference(evidence: Evidence, window: Window, names: tuple[str, ...], minimu
     return Reference(sums, "baseline") if sums[names[0]] >= minimum else None
 
 
+def held_for(arm: Arm, names: tuple[str, ...], lasted_s: float, wanted_s: float) -> bool:
+    """Whether something has lasted for longer than wanted, as far as the arm's series can show.
+
+    A series that begins with the step, or holds less than the wanted time, can't show more than itself. When all of it
+    is in breach, the step's own age decides, judged by its counts at the pace of the series.
+
+    Args:
+        arm: the arm.
+        names: sums that tell the pace.
+        lasted_s: how long the newest points of the series have been in breach.
+        wanted_s: what it must exceed.
+    """
+    if lasted_s > wanted_s:
+        return True
+    covered_s = len(arm.series.starts) * arm.series.point_s
+    return 0 < covered_s <= lasted_s and step_age_s(arm, names) > wanted_s
+
+
+def step_age_s(arm: Arm, names: tuple[str, ...]) -> float:
+    """Seconds for which the step has counted, at the pace of the series; 0 when the series counted nothing."""
+    seen = sum(float(arm.series[name].sum()) for name in names)
+    counted = sum(total(arm.step, name) for name in names)
+    return len(arm.series.starts) * arm.series.point_s * counted / seen if seen > 0 else 0.0
+
+
 def share(part: float, whole: float) -> float | None:
     """part / whole as a rate in [0, 1]; None when there is nothing to divide or the sums contradict each other."""
     if not (math.isfinite(part) and math.isfinite(whole)) or whole <= 0 or not 0 <= part <= whole:

@@ -103,22 +103,32 @@ def command(  # noqa: PLR0913 - the options of all verbs stand side by side
     if verb not in legal:
         raise IllegalVerbError(verb.value, rollout.id, rollout.status, tuple(one.value for one in legal))
     said = f"{actor} asked to {verb.value}" + (f": {reason}" if reason else "")
-    match verb:
-        case Verb.ROLLBACK:
-            return begin_rollback(case, "verb:rollback", said, registry=registry, confidence=1.0)
-        case Verb.UNDO:
-            return _undo(case, said, registry, to_version)
-        case Verb.ABORT:
-            return abort(case, "verb:abort", said, registry)
-        case Verb.STEP_DOWN:
-            return step_down(case, _lower(rollout, to_weight), "verb:step-down", said)
-        case Verb.RESUME:
-            return _resume(case, said, adopt, registry)
-        case Verb.PROMOTE:
-            case.set(soak_waived="all" if full else "step")
-            return case.rule(Decision.CONTINUE, f"{said}; soak waived, nothing else", "verb:promote", 1.0)
-        case _:
-            return _hold_or_let_go(case, verb, said)
+    if verb is Verb.PROMOTE:
+        case.set(soak_waived="all" if full else "step")
+        return case.rule(Decision.CONTINUE, f"{said}; soak waived, nothing else", "verb:promote", 1.0)
+    if verb is Verb.RESUME:
+        return _resume(case, said, adopt, registry)
+    if verb in (Verb.PAUSE, Verb.FREEZE, Verb.UNFREEZE, Verb.RETRY):
+        return _hold_or_let_go(case, verb, said)
+    return _go_back(case, verb, said, registry, to_weight, to_version)
+
+
+def _go_back(
+    case: Case,
+    verb: Verb,
+    said: str,
+    registry: RegistryView | None,
+    to_weight: float | None,
+    to_version: str | None,
+) -> StepResult:
+    """The verbs that take traffic away."""
+    if verb is Verb.STEP_DOWN:
+        return step_down(case, _lower(case.rollout, to_weight), "verb:step-down", said)
+    if verb is Verb.UNDO:
+        return _undo(case, said, registry, to_version)
+    if verb is Verb.ABORT:
+        return abort(case, "verb:abort", said, registry)
+    return begin_rollback(case, "verb:rollback", said, registry=registry, confidence=1.0)
 
 
 def _hold_or_let_go(case: Case, verb: Verb, said: str) -> StepResult:

@@ -61,7 +61,7 @@ def _not_effective(case: Case, facts: Facts) -> StepResult | None:
         return case.rule(Decision.HOLD, "the registry can't be reached; nothing moves forward", "registry")
     if facts.effects_pending:
         return case.rule(Decision.CONTINUE, "waits until what was ordered is carried out", "registry")
-    if case.rollout.effective_since is None or case.problem is not None:
+    if case.rollout.effective_since is None:
         what = case.problem or "not seen yet"
         return case.rule(Decision.CONTINUE, f"waits until the registry shows it: {what}", "registry")
     return None

@@ -2,7 +2,7 @@
 
 import math
 
-from headgate.core.rollout import RegistryView, Rollout
+from headgate.core.rollout import Phase, RegistryView, Rollout
 
 
 def mismatch(rollout: Rollout, view: RegistryView) -> str | None:
@@ -36,8 +36,11 @@ def mismatch(rollout: Rollout, view: RegistryView) -> str | None:
 
 
 def is_emergency_stop(rollout: Rollout, view: RegistryView) -> bool:
-    """True when the challenger's alias was taken away by hand (and not because a person made it champion)."""
-    wanted = rollout.target.challenger is not None
+    """True when the challenger's alias was taken away by hand (and not because a person made it champion).
+
+    While pending it was never seen there, so nobody can have taken it.
+    """
+    wanted = rollout.target.challenger is not None and rollout.base_phase is not Phase.PENDING
     return wanted and view.challenger is None and view.champion != rollout.challenger
 
 

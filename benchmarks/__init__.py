@@ -1,0 +1,1 @@
+"""Measurements of headgate on this machine: `make bench NAME=gateway`."""
