@@ -49,7 +49,8 @@ def model_folder(tracking_uri: str, model: str, version: str, created: object, f
         created: the version's creation time as MLflow tells it, part of the folder's name, because a deleted and newly
             made model counts its versions from 1 again; None = MLflow is away, the newest there is good.
     """
-    home = folder / quote(model, safe="")
+    # MLflow decodes a % in a local path, so it can't stand in one.
+    home = folder / quote(model, safe="").replace("%", "=")
     if created is None:
         known = sorted(home.glob(f"{version}-*"))
         if not known:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headgate.errors import ConfigError
@@ -66,6 +66,11 @@ class Settings(BaseSettings):
     predict_timeout_s: float = Field(5, gt=0, le=600, allow_inf_nan=False)
     registry_timeout_s: int = Field(3, ge=1, le=120)
     alert_urls: SecretStr | None = None
+
+    @field_validator("home")
+    @classmethod
+    def _expand(cls, home: Path) -> Path:
+        return home.expanduser()
 
     @model_validator(mode="after")
     def _refuse_misspelt_variables(self) -> Self:

@@ -29,7 +29,8 @@ def latency_bin(latency_ms: Floats) -> NDArray[np.intp]:
     with np.errstate(divide="ignore", invalid="ignore"):
         position = np.log(np.asarray(latency_ms, dtype=np.float64) / LATENCY_MIN_MS) * scale
     position = np.nan_to_num(position, nan=LATENCY_BINS - 1, posinf=LATENCY_BINS - 1, neginf=0)
-    return np.clip(position, 0, LATENCY_BINS - 1).astype(np.intp)
+    clipped: NDArray[np.intp] = np.clip(position, 0, LATENCY_BINS - 1).astype(np.intp)
+    return clipped
 
 
 def latency_edges_ms() -> Floats:

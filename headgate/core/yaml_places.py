@@ -26,11 +26,9 @@ class Places:
     def order(self, path: Path) -> tuple[int, int]:
         """Line and column, to sort by."""
         wanted = _plain(path)
-        for length in range(len(wanted), -1, -1):
-            mark = self.marks.get(wanted[:length])
-            if mark is not None:
-                return mark
-        return (1, 1)
+        # The root is always there.
+        enclosing = (wanted[:length] for length in range(len(wanted), -1, -1))
+        return next(self.marks[one] for one in enclosing if one in self.marks)
 
 
 def read_places(text: str) -> tuple[Any, Places, list[Problem]]:

@@ -9,6 +9,7 @@ from headgate.core.rollout import Phase, Rollout
 from headgate.evidence import seconds_to_zero
 from headgate.store.audit import AuditRecord
 from headgate.store.database import connect
+from headgate.store.outbox import ApprovalRecord
 
 if TYPE_CHECKING:
     from headgate.services import Services
@@ -166,11 +167,11 @@ def _weights(history: Sequence[AuditRecord]) -> tuple[float, ...]:
     return tuple(given)
 
 
-def _approval(rows: Sequence[Any]) -> dict[str, str | None] | None:
-    for row in rows:
-        if row.decision is not None:
-            at = row.at.isoformat(timespec="seconds") if row.at else None
-            return {"by": row.by, "at": at, "via": row.via, "decision": row.decision}
+def _approval(records: Sequence[ApprovalRecord]) -> dict[str, str | None] | None:
+    for answer in (record.approval for record in records):
+        if answer.decision is not None:
+            at = answer.at.isoformat(timespec="seconds") if answer.at else None
+            return {"by": answer.by, "at": at, "via": answer.via, "decision": answer.decision}
     return None
 
 

@@ -95,7 +95,7 @@ class Parts:
         )
 
     def prefect(self) -> Child:
-        """The Prefect server with its UI; SQLite under home."""
+        """The Prefect server with its UI; SQLite under home: its schema wants pg_trgm, which the wheel does not have."""
         (self.home / "prefect").mkdir(parents=True, exist_ok=True)
         options = ["server", "start", "--host", "127.0.0.1", "--port", str(self.ports["prefect"])]
         return Child(

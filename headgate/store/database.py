@@ -120,6 +120,41 @@ class Database:
         self._engine.dispose()
 
 
+class Link:
+    """One connection that is made anew when it is found broken."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Connection | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Cursor[TupleRow]]:
+        """A cursor in one transaction.
+
+        Raises:
+            psycopg.OperationalError: PostgreSQL is away, or went away; it is unclear whether a commit was done.
+        """
+        connection = self._ready()
+        with connection.transaction(), connection.cursor() as cursor:
+            yield cursor
+
+    def _ready(self) -> Connection:
+        if self._connection is not None:
+            try:
+                self._connection.execute("SELECT 1")
+            except (psycopg.OperationalError, psycopg.InterfaceError):
+                self.close()
+        if self._connection is None:
+            self._connection = connect(self._url, autocommit=True)
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
 class Part:
     """One concern of the store; the parts share a `Database`."""
 

@@ -3,8 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Any
 
 import orjson
 import psycopg
-from psycopg.rows import TupleRow
 
 from headgate.errors import BadRequestError, StoreUnavailableError
 from headgate.store.codec import utc_now
-from headgate.store.database import Connection, connect, outages_translated, shown_url
+from headgate.store.database import Link, outages_translated, shown_url
 from headgate.store.joins import OutcomeKey, write_batch, write_outcomes
 from headgate.store.journal import Journal, segments
 from headgate.store.maintenance import ensure_partition
@@ -85,9 +83,9 @@ class PredictionLog:
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
         self._flushing = threading.Lock()
-        self._flush_link = _Link(url)
+        self._flush_link = Link(url)
         self._outcomes_lock = threading.Lock()
-        self._outcomes_link = _Link(url)
+        self._outcomes_link = Link(url)
         self._days: set[date] = set()
         self._orphans_at = 0.0
 
@@ -275,38 +273,3 @@ def _is_refusal(err: psycopg.Error) -> bool:
     return isinstance(err, psycopg.DataError | psycopg.IntegrityError) or (err.sqlstate or "").startswith(
         "54"
     )
-
-
-class _Link:
-    """One connection that is made anew when it is found broken."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: Connection | None = None
-
-    @contextmanager
-    def transaction(self) -> Iterator[psycopg.Cursor[TupleRow]]:
-        """A cursor in one transaction.
-
-        Raises:
-            psycopg.OperationalError: PostgreSQL is away, or went away; it is unclear whether a commit was done.
-        """
-        connection = self._ready()
-        with connection.transaction(), connection.cursor() as cursor:
-            yield cursor
-
-    def _ready(self) -> Connection:
-        if self._connection is not None:
-            try:
-                self._connection.execute("SELECT 1")
-            except (psycopg.OperationalError, psycopg.InterfaceError):
-                self.close()
-        if self._connection is None:
-            self._connection = connect(self._url, autocommit=True)
-        return self._connection
-
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None

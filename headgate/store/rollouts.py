@@ -1,5 +1,6 @@
 """Reading rollouts, flags, alerts and current verdicts."""
 
+import logging
 import re
 from collections.abc import Collection
 from typing import Any
@@ -12,6 +13,8 @@ from headgate.errors import NotFoundError
 from headgate.store.codec import rollout_from_json, rollout_to_json, verdicts_from_json
 from headgate.store.database import Part
 from headgate.store.schema import alerts, flags, rollouts, verdicts
+
+logger = logging.getLogger(__name__)
 
 
 def rollout_columns(rollout: Rollout) -> dict[str, Any]:
@@ -52,9 +55,13 @@ class Rollouts(Part):
         return rollout_from_json(state)
 
     def live(self) -> list[Rollout]:
-        """Every rollout that can still move traffic, oldest first."""
+        """Every rollout that can still move traffic, oldest first.
+
+        One whose state can't be read is logged and left out: it stays as it is, and does not stop the others.
+        """
         return self._select(
-            sa.select(rollouts.c.state).where(rollouts.c.live).order_by(rollouts.c.created_at)
+            sa.select(rollouts.c.state).where(rollouts.c.live).order_by(rollouts.c.created_at),
+            readable_only=True,
         )
 
     def live_for(self, model: str, tenant: str = "default") -> Rollout | None:
@@ -87,9 +94,18 @@ class Rollouts(Part):
                 query = query.where(column == str(value))
         return self._select(query)
 
-    def _select(self, query: "sa.Select[tuple[Any]]") -> list[Rollout]:
+    def _select(self, query: "sa.Select[tuple[Any]]", *, readable_only: bool = False) -> list[Rollout]:
         with self.db.transaction() as connection:
-            return [rollout_from_json(state) for state in connection.execute(query).scalars()]
+            states = connection.execute(query).scalars().all()
+        found = []
+        for state in states:
+            try:
+                found.append(rollout_from_json(state))
+            except ValueError as err:
+                if not readable_only:
+                    raise
+                logger.error("rollout %s can't be read and is left as it is: %s", state.get("id"), err)  # noqa: TRY400
+        return found
 
     def next_id(self, model: str, challenger: str) -> str:
         """A free id for a new rollout, e.g. `digits-v3-2` for the second one of version 3."""

@@ -100,6 +100,17 @@ def test_rollback_rules_go_on_during_a_foreign_change() -> None:
     assert world.view.split.weights == {}
 
 
+def test_nothing_steps_down_during_a_foreign_change() -> None:
+    """What serves is not what was ordered: only a person or a rollback writes now."""
+    world = World().until(Phase.PROGRESSING, 25)
+    world.by_hand(80)
+    seen = world.view
+    for _ in range(3):
+        world.look(verdicts(world.rollout, accuracy=Outcome.FAIL))
+
+    assert (world.rollout.weight_percent, world.view) == (25, seen)
+
+
 def test_an_open_approval_is_withdrawn_by_a_foreign_change() -> None:
     world = World().until(Phase.PAUSED, 25)
     world.foreign(champion="9")

@@ -269,6 +269,17 @@ class Rollouts(RuleBasedStateMachine):
             shown_by(world.rollout.target) if what == "undo" else replace(world.view, **changes[what])
         )  # type: ignore[arg-type]
 
+    @rule(what=st.sampled_from(HANDS), adopt=st.booleans())
+    def a_person_settles_what_somebody_wrote(self, what: str, adopt: bool) -> None:
+        self.after_an_end()
+        for _ in range(2):
+            self.world.deliver()
+            self.world.now += timedelta(seconds=1)
+            self.step(self.world.facts())
+        self.somebody_writes_to_the_registry(what, 0)
+        self.step(self.world.facts())
+        self.command(Verb.RESUME, seen=True, adopt=adopt)
+
     @invariant()
     def the_target_is_safe(self) -> None:
         rollout = self.world.rollout
@@ -281,6 +292,7 @@ class Rollouts(RuleBasedStateMachine):
             == (rollout.held is not None)
         )
         if rollout.phase in ENDED:
+            assert rollout.weight_percent == 0
             assert target.challenger is None
             assert target.shadow is None
             assert target.split.weights == {}
@@ -297,17 +309,18 @@ class Rollouts(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once nobody interferes, what was begun ends, and a rolled-back challenger has no traffic."""
         world = self.world
-        if world.rollout.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
+        if world.rollout.phase is Phase.ROLLING_BACK:
             for _ in range(60):
-                if world.rollout.phase is Phase.ROLLING_BACK:
-                    world.deliver()
-                    world.now += timedelta(seconds=3)
-                    self.step(world.facts())
+                world.now += timedelta(seconds=3)
+                self.step(world.facts())
+                world.deliver()
             assert world.rollout.phase is Phase.ROLLED_BACK
-            if not self.touched:
-                assert world.view.champion == world.rollout.champion != "2"
-                assert world.view.challenger is None
-                assert world.view.split is None or not world.view.split.weights
+        elif world.rollout.phase is not Phase.ROLLED_BACK or self.touched:
+            return
+        view = world.view
+        assert view.champion == world.rollout.champion != "2"
+        assert "2" not in (view.challenger, view.shadow)
+        assert view.split is None or view.split.weights.get("2", 0) == 0
 
 
 Rollouts.TestCase.settings = settings(

@@ -1,5 +1,6 @@
 """Profiles, environments, overrides, and who wins."""
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -176,6 +177,12 @@ def test_each_check_can_be_switched_off() -> None:
         ),
         pytest.param(
             {"accuracy": {"enabled": "no"}}, "overrides.accuracy.enabled", ("true or false",), id="bool"
+        ),
+        pytest.param(
+            {"accuracy": {"accuracy_threshold": date(2026, 1, 1)}},
+            "overrides.accuracy.accuracy_threshold",
+            ("<date>",),
+            id="yaml-date",
         ),
         pytest.param({"accuracy": 0.9}, "overrides.accuracy", ("0.9", "below it"), id="no-mapping"),
         pytest.param([1], "overrides", ("mapping of checks",), id="list"),

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ class World:
         self, rollout: Rollout, arm: str, requests: int, *, errors: int = 0, at: datetime | None = None
     ) -> None:
         """Log answers of one arm; `errors` of them failed, as late as possible before now."""
-        at = at or datetime.now(UTC) - timedelta(seconds=1)
+        at = at or datetime.now(UTC)
         for number in range(requests):
             self.sent += 1
             failed = number < errors

@@ -240,9 +240,7 @@ def test_an_ended_rollout_is_not_undone_while_another_one_is_live(world: World, 
     """RT-14, RB-16."""
     rollout = promoted(world, model)
     verbs.act(world.services, rollout.id, Verb.PROMOTE, actor="anna", full=True)
-    world.sweep(2)
-    ended = world.get(rollout)
-    assert ended.phase is Phase.PROMOTED
+    ended = world.sweep_until(rollout, Phase.PROMOTED)
     verbs.start(world.services, quick_spec(model), "3", actor="anna")
 
     with pytest.raises(ConflictError, match="live"):
