@@ -4,11 +4,11 @@ Thirty features, one row a request. Every request to the gateway is routed and l
 """
 
 import json
+import logging
+import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,18 @@ def register(uri: str) -> tuple[str, str]:
     mlflow.set_tracking_uri(uri)
     versions = []
     for strength in (1.0, 0.5):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500)).fit(data.data, data.target)
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500)).fit(
+            data.data, data.target
+        )
         signature = infer_signature(data.data, model.predict(data.data))
         with mlflow.start_run(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             logged = mlflow.sklearn.log_model(
-                model, name=MODEL, signature=signature, registered_model_name=MODEL, pip_requirements=["scikit-learn"]
+                model,
+                name=MODEL,
+                signature=signature,
+                registered_model_name=MODEL,
+                pip_requirements=["scikit-learn"],
             )
         versions.append(str(logged.registered_model_version))
     return versions[0], versions[1]
@@ -81,7 +87,11 @@ def scoring(running: Servers) -> Child:
     return Child(
         name="mlflow-models-serve",
         command=command,
-        environment=running.parts.environment(MLFLOW_TRACKING_URI=running.mlflow),
+        # It starts uvicorn by its name.
+        environment=running.parts.environment(
+            MLFLOW_TRACKING_URI=running.mlflow,
+            PATH=os.pathsep.join((str(Path(sys.executable).parent), *os.get_exec_path())),
+        ),
         folder=running.home,
         log=running.home / "logs" / "scoring.log",
         ready=answers(f"{url}/ping"),
@@ -100,38 +110,34 @@ def wait_for(url: str, champion: str, challenger: str | None) -> None:
     raise RuntimeError(f"the gateway does not serve version {champion} with challenger {challenger}")
 
 
-def measure(targets: dict[str, str], rows: Path) -> dict[tuple[str, int], list[Load]]:
-    """Every target in turn, run after run, so that a busy minute hits all of them."""
+def measure(
+    running: Servers, champion: str, challenger: str, rows: Path
+) -> dict[tuple[str, int], list[Load]]:
+    """Every server in turn, run after run, so that a busy minute hits all of them."""
+    ours, theirs = running.parts.url("gateway"), running.parts.url("scoring")
     found: dict[tuple[str, int], list[Load]] = {}
     for _ in range(RUNS):
-        for connections in CONNECTIONS:
-            for name, url in targets.items():
+        for name, url, trial in ((MLFLOW, theirs, None), (PLAIN, ours, None), (CANARY, ours, challenger)):
+            if url == ours:
+                point(running.mlflow, champion, trial)
+                wait_for(ours, champion, trial)
+            for connections in CONNECTIONS:
                 found.setdefault((name, connections), []).append(press(url, rows, connections, SECONDS))
     return found
 
 
-@contextmanager
-def two_gateways(running: Servers) -> Iterator[dict[str, str]]:
-    """The targets; the gateway serves the champion alone or with a canary, whichever is asked for last."""
-    running.start(running.parts.gateway())
-    running.start(scoring(running))
-    yield {MLFLOW: running.parts.url("scoring"), PLAIN: running.parts.url("gateway")}
-
-
 def main() -> None:
     """Measure and publish."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     facts: dict[str, Any] = {"title": "requests a second and latency, one row of 30 features", **machine()}
     with servers() as running:
         champion, challenger = register(running.mlflow)
         rows = running.home / "bodies.json"
         rows.write_text(json.dumps(bodies()))
         point(running.mlflow, champion, None)
-        with two_gateways(running) as targets:
-            wait_for(targets[PLAIN], champion, None)
-            found = measure(targets, rows)
-            point(running.mlflow, champion, challenger)
-            wait_for(targets[PLAIN], champion, challenger)
-            found |= measure({CANARY: targets[PLAIN]}, rows)
+        running.start(running.parts.gateway())
+        running.start(scoring(running))
+        found = measure(running, champion, challenger, rows)
     publish("gateway", {**facts, **ratios(found)}, table(found))
 
 

@@ -34,8 +34,10 @@ def publish(name: str, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any
     for column in rows[0]:
         table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
     for row in rows:
-        table.add_row(*(f"{value:,.2f}" if isinstance(value, float) else str(value) for value in row.values()))
-    console = Console()
+        table.add_row(
+            *(f"{value:,.2f}" if isinstance(value, float) else str(value) for value in row.values())
+        )
+    console = Console(width=max(120, Console().width))
     console.print(table)
     for key, value in facts.items():
         if key != "title":

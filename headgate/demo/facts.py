@@ -210,7 +210,7 @@ def _decided_by(judged: Mapping[str, Any]) -> str:
     if worst is None:
         return "nobody"
     if worst[1]["outcome"] in ("pass", "warn"):
-        return f"all {len(judged)} checks passed"
+        return f"all {len(judged)} enabled checks passed"
     return f"{worst[0]}: {worst[1]['outcome']}"
 
 

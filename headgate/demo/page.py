@@ -80,7 +80,11 @@ def _rollouts(ways: Sequence[Way]) -> str:
     for way in ways:
         approval = way.approval or {}
         recovery = way.recovery or {}
-        asked = f"{approval['by']}, {approval['at']}, via {approval['via']}" if approval else "-"
+        asked = (
+            f"{approval['by']} at {str(approval['at'])[11:19]} UTC, via {approval['via']}"
+            if approval
+            else "-"
+        )
         score = recovery.get("score")
         recovered = (
             f"{recovery['status']} ({score:.2f})" if score is not None else recovery.get("status") or "-"

@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -83,7 +84,9 @@ class Postgres:
     @property
     def command(self) -> list[str]:
         """What runs the server in the foreground."""
-        settings = {**_OPTIONS, **self.options, "unix_socket_directories": str(self.socket_dir)}
+        # After a kill one call for the whole file system instead of one for each of a thousand files.
+        quick = {"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}
+        settings = {**_OPTIONS, **quick, **self.options, "unix_socket_directories": str(self.socket_dir)}
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(_binary("postgres")), "-D", str(self.data), *flags]
 

@@ -52,17 +52,15 @@ def asked(world: World, model: str) -> tuple[Rollout, str]:
     """A rollout that waits for approval at 5 %, and the id of the flow run that asks."""
     steps = [step(5, approval={"timeout": "1h"}), step(100, "1h")]
     rollout = verbs.start(world.services, quick_spec(model, steps=steps), "2", actor="anna")
-    for _ in range(15):
-        found = world.get(rollout)
-        if found.approval is not None:
-            break
+    for _ in range(20):
+        found, records = world.get(rollout), world.services.store.approvals(rollout.id)
+        if records and records[0].flow_run_id is not None:
+            return found, records[0].flow_run_id
         world.serve(found, "challenger", 40)
         world.serve(found, "champion", 40)
         world.settle()
         world.sweep()
-    [record] = world.services.store.approvals(rollout.id)
-    assert record.flow_run_id is not None
-    return world.get(rollout), record.flow_run_id
+    pytest.fail(f"nobody was asked: {world.get(rollout)}")
 
 
 def wait_for(orchestrator: Orchestrator, run_id: str, *states: str, timeout_s: float = 150) -> str:
@@ -112,18 +110,24 @@ def test_the_same_request_is_one_flow_run(world: World, model: str, deployed: st
     assert ask(world.services, rollout) == run_id
 
 
+@pytest.mark.timeout(400)
 def test_an_answer_by_the_command_line_cancels_the_waiting_run(
-    world: World, model: str, deployed: str
+    world: World, model: str, worker: None
 ) -> None:
     """RP-08: every way writes the same row."""
     rollout, run_id = asked(world, model)
+    assert wait_for(orchestrator_of(world.services), run_id, "PAUSED") == "PAUSED"
     verbs.act(world.services, rollout.id, Verb.APPROVE, actor="ben", reason="by phone")
-    world.sweep(1)
+    for _ in range(5):
+        world.serve(rollout, "challenger", 40)
+        world.serve(rollout, "champion", 40)
+        world.settle()
+        world.sweep()
 
     [record] = world.services.store.approvals(rollout.id)
     assert (record.approval.decision, record.approval.by, record.approval.via) == ("approve", "ben", "cli")
     assert world.get(rollout).weight_percent == 100
-    assert not orchestrator_of(world.services).run(run_id).state == "PAUSED"
+    assert orchestrator_of(world.services).run(run_id).state == "CANCELLED"
 
 
 def test_a_run_that_ended_without_an_answer_is_asked_again(world: World, model: str, deployed: str) -> None:
