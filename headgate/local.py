@@ -23,7 +23,7 @@ from headgate.store.store import Store
 Progress = Callable[[str, str, float], None]
 """Called with a part's name, its state (`starting`, `ready`, `restarted`, `ended`, `stopping`, `stopped`) and seconds."""
 
-READY_WITHIN_S = 180.0
+READY_WITHIN_S = 300.0
 STOP_WITHIN_S = 15.0
 
 

@@ -6,6 +6,7 @@ Plain HTTP instead of Prefect's client: importing that costs seconds, which ever
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import httpx
@@ -118,6 +119,25 @@ class Orchestrator:
         }
         answer = self._call("POST", f"/flow_runs/{run_id}/set_state", body, what="flow run", name=run_id)
         return bool(answer.get("status") == "ACCEPT")
+
+    def drop_late(self, deployment: str) -> int:
+        """Delete a deployment's scheduled runs whose time has passed; returns how many.
+
+        After a downtime they would all be started at once, each only to find that another one does the work.
+        """
+        found = self._call("GET", f"/deployments/name/{deployment}", what="deployment", name=deployment)
+        body = {
+            "flow_runs": {
+                "deployment_id": {"any_": [found["id"]]},
+                "state": {"type": {"any_": ["SCHEDULED"]}},
+                "expected_start_time": {"before_": datetime.now(UTC).isoformat()},
+            },
+            "limit": 200,
+        }
+        late = self._call("POST", "/flow_runs/filter", body)
+        for row in late:
+            self._call("DELETE", f"/flow_runs/{row['id']}", what="flow run", name=row["id"])
+        return len(late)
 
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, what: str = "", name: str = ""

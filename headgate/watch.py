@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headgate.core.rollout import Phase, Rollout
+from headgate.effects import orchestrator_of
 from headgate.errors import HeadgateError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ PATIENCE_S = 5.0
 """How long a newcomer waits for the lock of one that is past its time."""
 SHOWN_EVERY_S = 10.0
 """The steps of a sweep are shown in Prefect this often at most; its decisions always are."""
+DEPLOYMENT = "watch_rollouts/watch_rollouts"
 KNOCK = "headgate_watch"
 NUDGES = ("headgate_nudge", "headgate_split")
 _IN_TRANSIT = (Phase.PENDING, Phase.PROMOTING, Phase.ROLLING_BACK)
@@ -166,9 +168,17 @@ def take_the_watch(services: "Services", run_for_s: float, interval_s: float) ->
         yield None
         return
     try:
+        _drop_late(services)
         yield watch
     finally:
         watch.end()
+
+
+def _drop_late(services: "Services") -> None:
+    try:
+        orchestrator_of(services).drop_late(DEPLOYMENT)
+    except HeadgateError as err:
+        logger.info("late runs stay: %s", err)
 
 
 def utc_now() -> datetime:

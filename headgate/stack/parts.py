@@ -22,6 +22,8 @@ _PREFECT_SERVER = {
     # In memory, a slot held by a killed server would stay taken for good.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "15",
+    # By default an hour of runs is scheduled ahead, and after a downtime all of them would be started at once.
+    "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT3M",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
 }
 _PREFECT_RUNNER = {
@@ -115,7 +117,7 @@ class Parts:
         options = ["worker", "start", "--pool", POOL, "--type", "process", "--name", RUNNER]
         return Child(
             name="runner",
-            command=[*_LATER, "runner", api_url, "--", *options, "--install-policy", "never"],
+            command=[*_LATER, "runner", api_url, "--", *options, "--install-policy", "never", "--limit", "4"],
             environment=self.prefect_environment(api_url),
             folder=self.project,
             log=self._log("runner"),

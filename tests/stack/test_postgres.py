@@ -22,6 +22,8 @@ pytestmark = pytest.mark.stack
 def folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="headgate-pg-"))
     yield folder
+    for data in (*folder.glob("postgres"), *folder.glob("*/postgres")):
+        shutil.rmtree(Postgres(data).socket_dir, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
