@@ -8,7 +8,7 @@ import importlib
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,8 @@ class _Server:
     def ensure_pool(self, name: str) -> None:
         found = self.call("POST", "work_pools/filter", {"work_pools": {"name": {"any_": [name]}}})
         if not found:
-            self.call("POST", "work_pools/", {"name": name, "type": POOL_TYPE})
+            # A worker that starts at the same moment makes the pool as well, and may be the first.
+            self.call("POST", "work_pools/", {"name": name, "type": POOL_TYPE}, fine=(httpx.codes.CONFLICT,))
 
     def put_deployment(self, flow_name: str, body: Mapping[str, Any]) -> str:
         flow_id = self.call("POST", "flows/", {"name": flow_name})["id"]
@@ -83,7 +84,7 @@ class _Server:
         else:
             self.call("POST", "automations/", {"enabled": True, **body})
 
-    def call(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+    def call(self, method: str, path: str, body: Mapping[str, Any], *, fine: Sequence[int] = ()) -> Any:
         try:
             response = self._client.request(method, path, json=body)
             # What Prefect's server says while its database is locked; nothing was written.
@@ -95,7 +96,7 @@ class _Server:
             raise OrchestratorUnavailableError(
                 str(self._client.base_url), str(err) or type(err).__name__
             ) from err
-        if response.is_error:
+        if response.is_error and response.status_code not in fine:
             cause = f"{method} {path}: HTTP {response.status_code}: {response.text:.300}"
             raise OrchestratorUnavailableError(str(self._client.base_url), cause)
         return response.json() if response.content else None

@@ -53,7 +53,7 @@ class Screen:
 
     def part(self, name: str, state: str, seconds: float) -> None:
         """The stack's progress."""
-        if state in ("ready", "ended", "restarted"):
+        if state in ("ready", "ended", "restarted") or seconds > 3:
             self.say(f"{name} {state}" + (f" after {seconds:.1f} s" if seconds else ""), "dim")
         self.line(f"{state} {name}")
 

@@ -25,6 +25,9 @@ ENDS_WITHIN_S = 300.0
 PERSON_WITHIN_S = 1800.0
 NEW_SCANNER_AT = 10.0
 """The share, in percent, at which the last challenger meets the new scanner."""
+READING_S = 3.0
+"""A person reads before the button is pressed. Pressed at once, while the process of the suspended run still ends,
+Prefect 3.8.8's worker dies of it ("this borrower is already holding one of this CapacityLimiter's tokens")."""
 
 
 def play(home: Path, *, interactive: bool, keep: bool) -> int:
@@ -84,6 +87,7 @@ class Story:
         self._interactive = interactive
         self._prefect = Orchestrator(services.settings.required("prefect_api_url"))
         self._answered: set[str] = set()
+        self._seen_waiting: dict[str, float] = {}
 
     def follow(self, version: str, title: str) -> Rollout:
         """Set the alias `challenger` on a version and see its rollout through to the end.
@@ -149,6 +153,9 @@ class Story:
             return 0.0
         try:
             if self._prefect.run(row.flow_run_id).state != "PAUSED":
+                return 0.0
+            now = time.monotonic()
+            if now - self._seen_waiting.setdefault(row.flow_run_id, now) < READING_S:
                 return 0.0
             if not self._interactive:
                 answer = {"decision": "approve", "approver": _me(), "reason": "the demo's verdicts look good"}
