@@ -4,8 +4,7 @@ from pathlib import Path
 
 
 def run(home: Path | None = None, *, interactive: bool = False, keep: bool = False) -> int:
-    """Play the demo; see `headgate.demo.story.play`."""
-    # Here: the models need scikit-learn and MLflow, which take seconds to import.
-    from headgate.demo.story import play
+    """Play the demo; see `headgate.demo.play.play`."""
+    from headgate.demo.play import play
 
     return play(home if home is not None else Path(".headgate"), interactive=interactive, keep=keep)

@@ -7,17 +7,19 @@ import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
 from headgate import settings
-from headgate.demo import models
-from headgate.demo.models import Digits
+from headgate.demo.fault import DemoError
 from headgate.demo.screen import Screen
-from headgate.demo.users import DemoError
 from headgate.local import Stack, find_project
 from headgate.stack.postgres import Postgres
 from headgate.stack.state import StateFile, end_orphans
+
+if TYPE_CHECKING:
+    from headgate.demo.models import Digits
 
 SERVERS_WITHIN_S = 180.0
 ENVIRONMENT = {
@@ -77,7 +79,7 @@ class Ready:
 
     stack: Stack
     versions: tuple[str, ...]
-    data: Digits
+    data: "Digits"
 
 
 def prepare(state: Path, screen: Screen) -> Ready:
@@ -110,7 +112,7 @@ def prepare(state: Path, screen: Screen) -> Ready:
     return Ready(stack, versions, data)
 
 
-def _result(work: "Future[tuple[tuple[str, ...], Digits]]") -> tuple[tuple[str, ...], Digits]:
+def _result(work: "Future[tuple[tuple[str, ...], Digits]]") -> "tuple[tuple[str, ...], Digits]":
     try:
         return work.result(SERVERS_WITHIN_S)
     except TimeoutError:
@@ -135,7 +137,10 @@ def _wait_for_champion(stack: Stack) -> None:
 
 def _make_models(
     stack: Stack, mlflow_is_up: threading.Event, gave_up: threading.Event, screen: Screen
-) -> tuple[tuple[str, ...], Digits]:
+) -> "tuple[tuple[str, ...], Digits]":
+    # Here: scikit-learn and MLflow take seconds to import, in which the servers start already.
+    from headgate.demo import models
+
     data = models.load()
     readers = [train(data) for train in models.TRAINERS]
     accuracy = [(reader.read(data.held_out) == data.held_out_digits).mean() for reader in readers]

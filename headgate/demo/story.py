@@ -7,11 +7,12 @@ from pathlib import Path
 from headgate import verbs
 from headgate.core.rollout import Phase, Rollout
 from headgate.demo import finish, models
-from headgate.demo.cast import Ready, prepare
+from headgate.demo.cast import Ready
 from headgate.demo.facts import events_of
+from headgate.demo.fault import DemoError
 from headgate.demo.report import Result
 from headgate.demo.screen import Screen
-from headgate.demo.users import DemoError, Users
+from headgate.demo.users import Users
 from headgate.errors import NotFoundError, ServiceUnavailableError
 from headgate.local import find_project
 from headgate.orchestrator import Orchestrator
@@ -30,36 +31,12 @@ READING_S = 3.0
 Prefect 3.8.8's worker dies of it ("this borrower is already holding one of this CapacityLimiter's tokens")."""
 
 
-def play(home: Path, *, interactive: bool, keep: bool) -> int:
-    """Play it and judge it; 0 when every fact is as promised, else 1.
-
-    Args:
-        home: the state goes to `demo/state` below it, the results to `demo`.
-        interactive: wait for a person to approve in Prefect's UI.
-        keep: leave the stack running at the end, until Ctrl-C.
+def act(ready: Ready, folder: Path, screen: Screen, *, interactive: bool) -> Result:
+    """Play the three rollouts and gather what became of them.
 
     Raises:
-        HeadgateError: it could not be played to its end.
+        DemoError: something did not happen in time.
     """
-    folder = (home / "demo").expanduser().resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    with Screen() as screen:
-        screen.say("headgate demo: one champion, three challengers", "bold")
-        ready = prepare(folder / "state", screen)
-        try:
-            result = _act(ready, folder, screen, interactive=interactive)
-            screen.still()
-            wrong = finish.tell(result, screen, folder, kept=keep)
-            if keep:
-                screen.say("the stack stays up; Ctrl-C ends it", "bold")
-                ready.stack.serve()
-        finally:
-            screen.line("stopping the servers")
-            ready.stack.stop()
-    return 1 if wrong else 0
-
-
-def _act(ready: Ready, folder: Path, screen: Screen, *, interactive: bool) -> Result:
     prepared_s = time.monotonic() - screen.started
     with (
         connect() as services,

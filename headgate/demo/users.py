@@ -12,22 +12,11 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+from headgate.demo.fault import DemoError
 from headgate.demo.models import MODEL, Digits
-from headgate.errors import HeadgateError
 from headgate.settings import child_environment
 
 _ENDS_WITHIN_S = 20.0
-
-
-class DemoError(HeadgateError):
-    """The demo can't go on. `args` is (what, why, where to look)."""
-
-    def __init__(self, what: str, why: str, look: str = "") -> None:
-        super().__init__(what, why, look)
-
-    def __str__(self) -> str:
-        what, why, look = self.args
-        return f"the demo stopped: {what}: {why}" + (f"; look at {look}" if look else "")
 
 
 class Users:

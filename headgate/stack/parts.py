@@ -114,10 +114,12 @@ class Parts:
 
         Its flow runs outlive it: they go on and tell the server themselves, and nobody misses a sweep.
         """
+        # No --limit: with one, Prefect 3.8.8's worker dies when a suspended run (an approval) is resumed, because the
+        # run still holds its token ("this borrower is already holding one of this CapacityLimiter's tokens").
         options = ["worker", "start", "--pool", POOL, "--type", "process", "--name", RUNNER]
         return Child(
             name="runner",
-            command=[*_LATER, "runner", api_url, "--", *options, "--install-policy", "never", "--limit", "4"],
+            command=[*_LATER, "runner", api_url, "--", *options, "--install-policy", "never"],
             environment=self.prefect_environment(api_url),
             folder=self.project,
             log=self._log("runner"),

@@ -146,6 +146,7 @@ class World:
     ) -> None:
         """Log answers of one arm; `errors` of them failed, as late as possible before now."""
         at = at or datetime.now(UTC)
+        champion = rollout.challenger if rollout.phase is Phase.WATCHING else rollout.champion
         for number in range(requests):
             self.sent += 1
             failed = number < errors
@@ -160,7 +161,7 @@ class World:
                     key_kind="user",
                     user_id=f"u{self.sent % 7}",
                     arm=arm,
-                    version=rollout.challenger if arm != "champion" else rollout.champion,
+                    version=rollout.challenger if arm != "champion" else champion,
                     rollout_id=rollout.id if arm != "champion" else None,
                     prediction=None if failed else "1",
                     confidence=None if failed else 0.9,
