@@ -18,7 +18,9 @@ def code_map() -> str:
         for path in (ROOT / top).rglob("*.py")
     )
     parts = []
-    for folder, members in groupby(sorted(files, key=lambda path: (path.parent, path.name)), key=lambda path: path.parent):
+    for folder, members in groupby(
+        sorted(files, key=lambda path: (path.parent, path.name)), key=lambda path: path.parent
+    ):
         lines = [f"- `{path.name}`: {_first_line(path)}" for path in members if _first_line(path)]
         if lines:
             parts.append(f"### {folder}/\n" + "\n".join(lines))

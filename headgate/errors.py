@@ -64,7 +64,9 @@ class ConflictError(HeadgateError):
 
     def __str__(self) -> str:
         what, expected, found, hint = self.args
-        return f"{what}: expected {expected}, found {found}; nothing was changed" + (f"; {hint}" if hint else "")
+        return f"{what}: expected {expected}, found {found}; nothing was changed" + (
+            f"; {hint}" if hint else ""
+        )
 
 
 class IllegalVerbError(HeadgateError):
@@ -76,7 +78,9 @@ class IllegalVerbError(HeadgateError):
     def __str__(self) -> str:
         verb, rollout_id, phase, legal = self.args
         allowed = ", ".join(legal) if legal else "none, it has ended"
-        return f"can't {verb} {rollout_id}: it is {phase}; traffic was not changed; legal verbs now: {allowed}"
+        return (
+            f"can't {verb} {rollout_id}: it is {phase}; traffic was not changed; legal verbs now: {allowed}"
+        )
 
 
 class BadRequestError(HeadgateError):
@@ -132,4 +136,6 @@ class EvidenceTamperedError(HeadgateError):
 
     def __str__(self) -> str:
         seq, problem = self.args
-        return f"evidence record {seq}: {problem}; records from here on can't be trusted; restore from a backup"
+        return (
+            f"evidence record {seq}: {problem}; records from here on can't be trusted; restore from a backup"
+        )

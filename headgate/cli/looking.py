@@ -139,9 +139,9 @@ def lint(spec: Annotated[Path, typer.Argument(metavar="SPEC")]) -> None:
 
 def schema() -> None:
     """The rollout spec's JSON Schema, for editors."""
-    from headgate.core.spec import RolloutSpec
+    from headgate.core import lint
 
-    typer.echo(json.dumps(RolloutSpec.model_json_schema(by_alias=True), indent=2))
+    typer.echo(json.dumps(lint.schema(), indent=2))
 
 
 def version() -> None:

@@ -31,10 +31,12 @@ class RecoveryJudgement:
     reasons: Mapping[str, str]
 
 
-def judge_recovery(facts: RecoveryFacts, *, min_samples: int) -> RecoveryJudgement:
+def judge_recovery(
+    facts: RecoveryFacts, *, min_samples: int, max_p95_ratio: float = P95_RATIO
+) -> RecoveryJudgement:
     """Judge recovery on what the champion served since the cutoff.
 
-    `performance_restored`: P95 within 1.2 times the baseline's. `error_rate_normalized`: error rate within 1.2 times
+    `performance_restored`: P95 within `max_p95_ratio` times the baseline's. `error_rate_normalized`: error rate within 1.2 times
     the baseline's, or within the documents' 1 %. `cache_performance`: hit rate at least 0.95 of the baseline's; left
     out where neither side has a cache, there is nothing to recover. `user_traffic`: the challenger answered nothing,
     the champion at least `min_samples` requests. Anything else that was not measured has not passed.
@@ -42,10 +44,11 @@ def judge_recovery(facts: RecoveryFacts, *, min_samples: int) -> RecoveryJudgeme
     Args:
         facts: measured after the cutoff.
         min_samples: champion requests needed, >= 1.
+        max_p95_ratio: how far above the baseline's P95 still counts as restored, >= 1.
     """
-    checks = {"performance_restored": _within(facts.p95_ms, _times(P95_RATIO, facts.baseline_p95_ms))}
+    checks = {"performance_restored": _within(facts.p95_ms, _times(max_p95_ratio, facts.baseline_p95_ms))}
     reasons = {
-        "performance_restored": f"p95 {_say(facts.p95_ms)} ms, limit {P95_RATIO}x {_say(facts.baseline_p95_ms)} ms"
+        "performance_restored": f"p95 {_say(facts.p95_ms)} ms, limit {max_p95_ratio:g}x {_say(facts.baseline_p95_ms)} ms"
     }
     error_limit = _times(ERROR_RATIO, facts.baseline_error_rate)
     if error_limit is not None:

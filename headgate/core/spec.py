@@ -157,6 +157,8 @@ class RecoverySpec(SpecModel):
 
     timeout: PositiveDuration = timedelta(minutes=2)
     min_samples: Count = Field(50, ge=1)
+    max_p95_ratio: float = Field(1.2, ge=1)
+    """P95 after the rollback over the champion's P95 before; above it, performance is not restored."""
 
 
 def _weights(*stages: tuple[float, timedelta]) -> tuple[Step, ...]:

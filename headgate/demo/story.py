@@ -19,7 +19,7 @@ from headgate.orchestrator import Orchestrator
 from headgate.services import Services, connect
 from headgate.specfile import load_spec
 
-RATE = 120.0
+RATE = 100.0
 LOOK_EVERY_S = 0.25
 STARTS_WITHIN_S = 90.0
 ENDS_WITHIN_S = 300.0

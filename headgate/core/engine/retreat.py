@@ -190,7 +190,8 @@ def _finish(case: Case, observed: RecoveryFacts | None, *, proven: bool) -> Step
     rollout = case.rollout
     judgement = NOT_MEASURED
     if observed is not None:
-        judgement = judge_recovery(observed, min_samples=rollout.spec.recovery.min_samples)
+        spec = rollout.spec.recovery
+        judgement = judge_recovery(observed, min_samples=spec.min_samples, max_p95_ratio=spec.max_p95_ratio)
     _reach(case, 3)
     judged = replace(
         _recovery(case),
