@@ -6,20 +6,23 @@ the first attempt got through. So each is written to change nothing the second t
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headgate.core.rollout import Effect, EffectKind, Phase, RegistryTarget, RegistryView, Rollout, StepResult
 from headgate.core.routing.split import decode_split, encode_split
 from headgate.errors import ConflictError, HeadgateError, NotFoundError
-from headgate.evidence import ROLLBACK_KIND, rollback_evidence
+from headgate.evidence import ROLLBACK_KIND, rollback_evidence, samples
 from headgate.orchestrator import Orchestrator
 
 if TYPE_CHECKING:
     from headgate.services import Services
 
 logger = logging.getLogger(__name__)
+SAMPLES = 20
+"""Predictions kept in a rollback's evidence for a person to look at (RK1-10)."""
+SLICES = 100
 APPROVAL_DEPLOYMENT = "request_approval/request_approval"
 
 
@@ -146,7 +149,10 @@ def _record_evidence(services: "Services", rollout: Rollout, effect: Effect) -> 
         return
     decided = [record for record in history if record.to_phase == Phase.ROLLING_BACK]
     verdicts = list((decided[0].body.get("verdicts") or {}).values()) if decided else []
-    body = rollback_evidence(rollout, services.store.served_by(rollout), verdicts, at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    body = rollback_evidence(rollout, services.store.served_by(rollout), verdicts, at=now)
+    body["sample_predictions"] = samples(services.store.sample_predictions(rollout, SAMPLES))
+    body["breakdown"] = [asdict(part) for part in services.store.breakdown(rollout, now, limit=SLICES)]
     services.store.record(rollout.id, ROLLBACK_KIND, "headgate", str(body["trigger_reason"]), body)
 
 

@@ -89,6 +89,24 @@ def rollback_evidence(
     }
 
 
+_SAMPLED = (
+    "request_id",
+    "row",
+    "arm",
+    "prediction",
+    "confidence",
+    "label",
+    "latency_ms",
+    "error",
+    "error_detail",
+)
+
+
+def samples(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a person needs to look a prediction up; its inputs stay in the log, evidence is kept for ever."""
+    return [{"time": row["time"].isoformat()} | {name: row[name] for name in _SAMPLED} for row in rows]
+
+
 def impact_report(rollout: Rollout, served: ServedFacts) -> dict[str, dict[str, str]]:
     """What the rollback did to users, system and business; "not_measured" where nobody looked."""
     checks: Mapping[str, bool] = rollout.recovery.checks if rollout.recovery else {}

@@ -49,7 +49,6 @@ class Settings(BaseSettings):
         cache_entries: answers the gateway remembers per version; 0 = no cache.
         predict_timeout_s: seconds a challenger may take before the champion answers.
         registry_timeout_s: seconds one request to MLflow may take.
-        alert_urls: Apprise addresses, comma-separated.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
@@ -65,7 +64,6 @@ class Settings(BaseSettings):
     cache_entries: int = Field(0, ge=0, le=10_000_000)
     predict_timeout_s: float = Field(5, gt=0, le=600, allow_inf_nan=False)
     registry_timeout_s: int = Field(3, ge=1, le=120)
-    alert_urls: SecretStr | None = None
 
     @field_validator("home")
     @classmethod

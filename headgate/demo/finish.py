@@ -1,6 +1,7 @@
 """The demo's end: facts gathered, files written, the table shown."""
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,9 +46,10 @@ def gather(
         addresses={
             "the flow runs in Prefect": f"{addresses['prefect'].removesuffix('/api')}/runs",
             "the versions in MLflow": f"{addresses['mlflow']}/#/models/{models.MODEL}",
-            "one rollout, record by record": f"HEADGATE_HOME={ready.stack.home} headgate history {ways[-1].rollout_id}"
-            if ways
-            else "headgate list",
+            "one rollout, record by record": _command(
+                ready, f"history {ways[-1].rollout_id}" if ways else "list"
+            ),
+            "the evidence chain": _command(ready, "verify"),
         },
     )
     traffic = read_traffic(database, models.MODEL)
@@ -55,6 +57,16 @@ def gather(
     (folder / "ramp.png").write_bytes(draw(traffic, ways, "png"))
     (folder / "ramp.html").write_text(write_page(result, draw(traffic, ways, "svg")))
     return result
+
+
+def _command(ready: Ready, verb: str) -> str:
+    """A command line that works from here, while the stack runs."""
+    here = Path.cwd()
+    home, program = ready.stack.home, Path(sys.executable).with_name("headgate")
+    parts = [
+        str(path.relative_to(here)) if path.is_relative_to(here) else str(path) for path in (home, program)
+    ]
+    return f"HEADGATE_HOME={parts[0]} {parts[1]} {verb}"
 
 
 def tell(result: Result, screen: Screen, folder: Path, *, kept: bool) -> list[str]:

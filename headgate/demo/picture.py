@@ -16,6 +16,8 @@ FAILED = "#d55e00"
 INK = "#1f2933"
 MUTED = "#66788a"
 _SMOOTH_S = 3
+_ROOM = 1.03
+"""How much wider than the traffic the picture is."""
 _PLACES = (15, -15, 27, -27)
 """Heights of words beside the line, in points."""
 _MARKS = {
@@ -103,7 +105,7 @@ def _draw_lanes(axes: Any, traffic: Traffic, ways: Sequence[Way]) -> None:
     names = [f"v{way.version}\n{way.outcome.replace('_', ' ')}" for way in ways]
     axes.set_yticks(range(len(ways)), names, fontweight="bold")
     axes.set_ylim(len(ways) - 0.4, -0.8)
-    axes.set_xlim(0, max(1.0, traffic.seconds * 1.0))
+    axes.set_xlim(0, max(1.0, traffic.seconds * _ROOM))
     axes.set_xlabel("seconds since the first request", color=INK)
     _plain(axes)
     axes.spines["left"].set_visible(False)
@@ -122,9 +124,10 @@ def _draw_events(axes: Any, row: int, events: Sequence[Event], traffic: Traffic)
         )
         label = event.label.replace("_", " ")
         half = (len(label) + 1) * letter_s / 2
-        place = next((one for one in _PLACES if x - half >= free_from[one]), _PLACES[0])
-        free_from[place] = x + half
-        late = x + half > traffic.seconds
+        late = x + half > traffic.seconds * _ROOM
+        begins = x - 2 * half if late else x - half
+        place = next((one for one in _PLACES if begins >= free_from[one]), _PLACES[-1])
+        free_from[place] = begins + 2 * half
         axes.annotate(
             label, (x, row), xytext=(0, place), textcoords="offset points", fontsize=9, color=INK,
             ha="right" if late else "center", va="center",

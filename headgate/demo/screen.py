@@ -15,6 +15,7 @@ from headgate.demo.facts import Event
 
 _STYLES = {"start": "cyan", "step": "blue", "approval": "magenta", "end": "green", "bad": "red"}
 _PLAIN_EVERY_S = 10.0
+_PLAIN_WIDTH = 120
 
 
 class Screen:
@@ -22,6 +23,8 @@ class Screen:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = _PLAIN_WIDTH
         self.started = time.monotonic()
         self._line = "starting"
         self._plain_at = 0.0

@@ -184,7 +184,12 @@ def test_deploying_twice_changes_nothing(deployed: str) -> None:
     apply(PROJECT, deployed, start=False)
 
     assert shown() == before
-    assert [fact[0] for fact in before[0]] == ["request_approval", "start_rollout", "watch_rollouts"]  # type: ignore[attr-defined]
+    assert [fact[0] for fact in before[0]] == [
+        "maintain_store",
+        "request_approval",
+        "start_rollout",
+        "watch_rollouts",
+    ]
     assert before[1] == ["headgate-crash-zombies"]
 
 

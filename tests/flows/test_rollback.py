@@ -124,6 +124,14 @@ def test_the_rollback_leaves_its_evidence_in_the_verified_chain(story: Story) ->
     assert story.world.services.store.verify().verified
 
 
+def test_the_evidence_holds_predictions_and_a_breakdown_to_look_at(story: Story) -> None:
+    """RK1-09, RK1-10: failures first, and the counts by error and answer."""
+    [record] = [one for one in story.history if one.kind == "ab_testing_rollback"]
+
+    assert [sample["error"] for sample in record.body["sample_predictions"]] == ["model"] * 20
+    assert {"error", "prediction"} & {part["dimension"] for part in record.body["breakdown"]}
+
+
 def test_evidence_is_recorded_once_however_often_it_is_delivered(story: Story) -> None:
     """EV-02: the outbox may carry an effect out twice."""
     _record_evidence(story.world.services, story.done, Effect(EffectKind.RECORD_EVIDENCE))
