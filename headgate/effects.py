@@ -63,6 +63,9 @@ def deliver(services: "Services", rollout_id: str | None = None) -> int:
         except HeadgateError as err:
             logger.warning("%s of %s failed, will be tried again: %s", item.effect.kind, item.rollout_id, err)
             store.effect_failed(item.id, str(err))
+        except Exception as err:  # One that breaks must not hold back the others, nor the sweep (MN-02).
+            logger.exception("%s of %s broke, will be tried again", item.effect.kind, item.rollout_id)
+            store.effect_failed(item.id, repr(err))
         else:
             store.effect_done(item.id)
             done += 1
@@ -71,13 +74,19 @@ def deliver(services: "Services", rollout_id: str | None = None) -> int:
 
 def _sync_registry(services: "Services", rollout: Rollout, effect: Effect) -> None:
     detail = effect.detail
-    if not rollout.phase.live and services.store.live_for(rollout.model, rollout.tenant) is not None:
-        return  # A newer rollout owns the registry now.
     expected = None if detail.get("force") else _view(detail.get("expected"))
-    try:
-        services.registry.sync(rollout.model, rollout.target, expected=expected)
-    except ConflictError as conflict:
-        _settle(services, rollout, conflict)
+    while True:
+        if not rollout.phase.live and services.store.live_for(rollout.model, rollout.tenant) is not None:
+            return  # A newer rollout owns the registry now.
+        try:
+            services.registry.sync(rollout.model, rollout.target, expected=expected)
+        except ConflictError as conflict:
+            _settle(services, rollout, conflict)
+        newest = services.store.get(rollout.id)
+        if newest.target == rollout.target:
+            return
+        # Decided meanwhile, by a verb in another process: what was just written may have undone its cut.
+        expected, rollout = shown_by(rollout.target), newest
 
 
 def _settle(services: "Services", rollout: Rollout, conflict: ConflictError) -> None:

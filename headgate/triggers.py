@@ -52,7 +52,9 @@ def start_by_alias(services: "Services", told: Told) -> int:
     for spec in services.store.specs():
         specs.setdefault(spec.model, []).append(spec)
     fresh = {model: view for model, view in waiting.items() if model not in busy}
-    return sum(_start(services, told, view, specs.get(model, []), model) for model, view in fresh.items())
+    return sum(
+        _start_alone(services, told, view, specs.get(model, []), model) for model, view in fresh.items()
+    )
 
 
 def registered_spec(services: "Services", model: str, tenant: str) -> RolloutSpec:
@@ -101,3 +103,16 @@ def _start(
         told.once(model, version, f"can't be started: {err}")
         return False
     return True
+
+
+def _start_alone(
+    services: "Services", told: Told, view: RegistryView, specs: list[RolloutSpec], model: str
+) -> bool:
+    """Start one; what breaks is that model's alone, and must not end the sweep over the others (MN-02)."""
+    try:
+        return _start(services, told, view, specs, model)
+    except StoreUnavailableError:
+        raise
+    except Exception as err:  # noqa: BLE001  what broke is told once, and the next sweep tries again
+        told.once(model, str(view.challenger), f"can't be started, its look-up broke: {err!r:.200}")
+        return False

@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from headgate.effects import deliver
-from headgate.errors import ConflictError, HeadgateError
+from headgate.errors import ConflictError, HeadgateError, StoreUnavailableError
 from headgate.fleet import Move, Plan
 from tasks.parts import parts
 
@@ -60,6 +60,11 @@ def write(move: Move) -> bool:
         parts().store.commit(move.before, move.result, actor=ACTOR, verdicts=move.verdicts)
     except ConflictError as err:
         logger.info("%s moved on meanwhile: %s", move.before.id, err)
+        return False
+    except StoreUnavailableError:
+        raise
+    except Exception:  # One rollout that can't be written must not keep the others' cut-offs waiting (MN-02).
+        logger.exception("%s could not be written and stays as it is", move.before.id)
         return False
     move.written = True
     return True

@@ -10,6 +10,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from headgate.effects import deliver
+from headgate.errors import StoreUnavailableError
 from headgate.fleet import Move
 from tasks.commit import write
 from tasks.parts import parts
@@ -25,11 +26,15 @@ def tell(story: Flow[[Move], None], move: Move) -> None:
     try:
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             story(move)
-    except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as err:
+    except StoreUnavailableError:
+        raise
+    except Exception as err:  # One story that breaks must not end the sweep over the others (MN-02).
         # A client that can't reach the server at all says so by a bare RuntimeError.
-        if isinstance(err, RuntimeError) and not isinstance(err.__cause__, httpx.HTTPError):
-            raise
-        logger.warning("%s is carried out without its page in Prefect: %s", move.title, err)
+        away = isinstance(err, httpx.HTTPError | PrefectHTTPStatusError)
+        away = away or (isinstance(err, RuntimeError) and isinstance(err.__cause__, httpx.HTTPError))
+        logger.warning(
+            "%s is carried out without its page in Prefect: %s", move.title, err, exc_info=not away
+        )
         write(move)
         deliver(parts(), move.before.id)
 

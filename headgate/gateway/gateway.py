@@ -184,11 +184,15 @@ class Gateway:
     def _loaded(self, model: str, version: str) -> None:
         log.debug("%s %s became ready", model, version)
         self.service.refresh(model)
+        self._count_versions()
 
     def _looked(self, reached: bool) -> None:
         self.metrics.registry_up.set(1.0 if reached else 0.0)
         for route in self.routes.all():
             self.service.refresh(route.model)
+        self._count_versions()
+
+    def _count_versions(self) -> None:
         self.metrics.ab_active.set(sum(len(self.shelf.loaded(route.model)) for route in self.routes.all()))
 
     def _missed_cuts(self) -> Iterable[tuple[str, str, str]]:

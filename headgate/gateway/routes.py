@@ -131,7 +131,9 @@ class Routes:
             shown = view.split
             same = shown is not None and shown.rollout_id == rollout_id
             weight = shown.weights.get(version, 0.0) if shown else 0.0
-            if asked_at > at and view.split_error is None and not (same and weight > 0):
+            # Without a champion the model was not listed at all, which says nothing about its split.
+            known = view.champion is not None and view.split_error is None
+            if asked_at > at and known and not (same and weight > 0):
                 del cuts[(rollout_id, version)]
 
     def _follow(self, model: str, view: RegistryView, source: str) -> Route:

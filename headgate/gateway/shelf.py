@@ -131,7 +131,7 @@ class Shelf:
         except HeadgateError as err:
             log.warning("version %s of %s is not loaded: %s", version, model, err)
             self._note_trouble(name, str(err), outage=isinstance(err, ServiceUnavailableError))
-        except Exception as err:  # whatever a model's own code raises while loading; the champion serves on
+        except BaseException as err:  # whatever a model's own code raises, `exit()` too; others serve on
             log.exception("version %s of %s can't be loaded; it gets no traffic", version, model)
             self._note_trouble(name, f"{type(err).__name__}: {err}"[:500], outage=False)
         else:

@@ -39,6 +39,7 @@ class Gateway:
     def __init__(self) -> None:
         self.predictions: list[dict[str, object]] = []
         self.labels: list[dict[str, object]] = []
+        self.signals: list[dict[str, object]] = []
         self.ids: list[str] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,6 +53,8 @@ class Gateway:
             status, answer = 200, GOOD
             if head.startswith("POST /outcomes"):
                 self.labels += body["outcomes"]
+            elif head.startswith("POST /signals"):
+                self.signals += body
             else:
                 self.predictions.append(body)
                 self.ids.append(fields["X-Request-Id"])

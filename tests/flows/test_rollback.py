@@ -1,7 +1,7 @@
 """A rollback's story on the real store, registry and Prefect."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import httpx
@@ -12,8 +12,9 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from flows.roll_back import roll_back
 from headgate import verbs
 from headgate.core import engine
-from headgate.core.rollout import Effect, EffectKind, Phase, RegistryView, Rollout, Verb
-from headgate.effects import _record_evidence
+from headgate.core.engine.case import CALM
+from headgate.core.rollout import Effect, EffectKind, Phase, RegistryView, Rollout, StepResult, Verb
+from headgate.effects import _record_evidence, _sync_registry, expecting, shown_by
 from headgate.errors import BadRequestError, ConflictError, NotFoundError
 from headgate.fleet import Move
 from headgate.services import Services
@@ -180,6 +181,33 @@ def test_one_command_rolls_back_by_hand(world: World, model: str) -> None:
     assert world.services.registry.view(model).challenger is None
     last = world.services.store.history(rollout.id)[-1]
     assert (last.actor, last.body["detail"]["reason"]) == ("anna", "complaints")
+
+
+def test_a_rollback_is_not_undone_by_a_write_that_was_under_way(
+    world: World, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RB-14: the sweep has read the registry to raise the share, a person rolls back, then the sweep writes."""
+    rollout = exposed(world, model)
+    registry, looks = world.services.registry, iter([True])
+    look = registry.view
+
+    def view(name: str) -> RegistryView:
+        seen = look(name)
+        if next(looks, False):
+            verbs.act(world.services, rollout.id, Verb.ROLLBACK, actor="anna", reason="complaints")
+        return seen
+
+    monkeypatch.setattr(registry, "view", view)
+    order = expecting(
+        StepResult(rollout, CALM, (Effect(EffectKind.SYNC_REGISTRY),)), shown_by(rollout.target)
+    ).effects[0]
+    _sync_registry(world.services, replace(rollout, weight_percent=50.0), order)
+
+    shown = look(model)
+    assert world.get(rollout).phase is Phase.ROLLING_BACK
+    assert shown.challenger is None
+    assert shown.split is not None
+    assert not shown.split.weights
 
 
 def test_asking_twice_for_a_rollback_changes_nothing(world: World, model: str) -> None:

@@ -58,6 +58,23 @@ def test_a_rollout_that_can_not_even_be_read_does_not_stop_the_others(
     assert world.get(good).phase is Phase.PROGRESSING
 
 
+def test_an_unreadable_rollout_that_owes_effects_and_has_a_spec_does_not_stop_the_others(
+    world: World, make_model: Callable[[], str]
+) -> None:
+    """MN-02: neither its outbox nor its model's alias `challenger` ends the sweep."""
+    good, broken = started(world, make_model()), started(world, make_model())
+    verbs.apply_spec(world.services, quick_spec(broken.model, steps=LONG), actor="anna")
+    with world.services.store.db.transaction() as connection:
+        again = sa.text("UPDATE outbox SET done_at = NULL WHERE rollout_id = :id")
+        connection.execute(again, {"id": broken.id})
+    break_state(world.services, broken, "{phase}", '"no such phase"')
+
+    world.sweep(2)
+
+    assert world.get(good).phase is Phase.PROGRESSING
+    assert world.services.store.has_pending([broken.id]) == {broken.id}
+
+
 def test_a_check_that_breaks_is_that_rollouts_error_verdict_only(
     world: World, make_model: Callable[[], str]
 ) -> None:
