@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from headgate.core.rollout import Effect, EffectKind, Phase, RegistryTarget, RegistryView, Rollout, StepResult
 from headgate.core.routing.split import decode_split, encode_split
-from headgate.errors import ConflictError, HeadgateError, NotFoundError
+from headgate.errors import ConflictError, HeadgateError, NotFoundError, ServiceUnavailableError
 from headgate.evidence import ROLLBACK_KIND, rollback_evidence, samples
 from headgate.orchestrator import Orchestrator
 
@@ -57,12 +57,17 @@ def deliver(services: "Services", rollout_id: str | None = None) -> int:
         StoreUnavailableError: the outbox can't be read.
     """
     store, done = services.store, 0
+    away = set[EffectKind]()
     for item in store.pending_effects(rollout_id):
+        if item.effect.kind in away:
+            continue  # Its service does not answer; waiting for it once is enough, the judging waits behind this.
         try:
             _HANDLERS[item.effect.kind](services, store.get(item.rollout_id), item.effect)
         except HeadgateError as err:
             logger.warning("%s of %s failed, will be tried again: %s", item.effect.kind, item.rollout_id, err)
             store.effect_failed(item.id, str(err))
+            if isinstance(err, ServiceUnavailableError):
+                away.add(item.effect.kind)
         except Exception as err:  # One that breaks must not hold back the others, nor the sweep (MN-02).
             logger.exception("%s of %s broke, will be tried again", item.effect.kind, item.rollout_id)
             store.effect_failed(item.id, repr(err))

@@ -55,8 +55,9 @@ def start(
     live = services.store.live_for(spec.model, spec.tenant)
     if live is not None and live.challenger == challenger:
         return live
-    if live is not None:
-        raise _one_live_only(live)
+    others = (one for one in services.store.rollouts(model=spec.model) if one.phase.live)
+    if (live := live or next(others, None)) is not None:
+        raise _one_live_only(live)  # Of any tenant: the model's aliases are one and the same.
     if view.champion is None:
         raise BadRequestError(f"{spec.model}@champion", None, "be set to the version that serves now")
     if view.champion == challenger:
@@ -96,7 +97,7 @@ def act(  # noqa: PLR0913 - one option per verb that has one
         rollout_id: the rollout.
         verb: what to do.
         actor: who asks. via: `cli`, `api`. reason: why, for the audit.
-        full: with `PROMOTE`: all the way, not one step.
+        full: with `PROMOTE`: waive every soak, not only this step's; checks, samples and approvals stay.
         adopt: with `RESUME` after a foreign change: True keeps what the registry shows, False puts ours back.
         to_weight: with `STEP_DOWN`: percent to go down to; None = half.
         to_version: with `UNDO`: the version to bring back instead of the old champion.

@@ -208,6 +208,9 @@ def _finish(case: Case, observed: RecoveryFacts | None, *, proven: bool) -> Step
         f"rolled back to version {rollout.champion}: {judged.status}, recovery score {judgement.score:.2f}"
     )
     case.alert("rollback", summary)
+    if observed is not None and observed.challenger_requests > 0:
+        seen = f"the challenger answered {observed.challenger_requests} requests after the cut was confirmed"
+        case.alert("emergency", f"{seen}: restart the gateways that do not follow the registry")
     return case.rule(Decision.CONTINUE, summary, judged.triggered_by)
 
 
