@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NAME ?= gateway
 
-.PHONY: help install demo up test test-all check bench lock
+.PHONY: help install demo up test test-all check bench lock map
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ check: $(STAMP) ## format, lint, types and import directions
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python docs/map.py --check
+
+map: $(STAMP) ## write the map of the code into ARCHITECTURE.md
+	@$(BIN)/python docs/map.py
 
 bench: $(STAMP) ## run benchmarks/NAME.py: make bench NAME=gateway, NAME=sweep
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
