@@ -26,6 +26,15 @@ def test_starting_twice_is_one_rollout_and_a_second_version_is_refused(world: Wo
         start_rollout(model, "3", spec)
 
 
+def test_another_tenants_rollout_of_the_same_model_is_refused(world: World, model: str) -> None:
+    """RT-14: a model's aliases are one and the same, whoever asks."""
+    live = verbs.start(world.services, quick_spec(model), "2", actor="anna")
+    other = quick_spec(model).model_copy(update={"tenant": "other"})
+
+    with pytest.raises(ConflictError, match=live.id):
+        verbs.start(world.services, other, "3", actor="ben")
+
+
 def test_a_start_is_refused_with_a_clear_answer(
     world: World, model: str, mlflow_client: MlflowClient
 ) -> None:

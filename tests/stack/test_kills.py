@@ -43,6 +43,8 @@ def spec() -> RolloutSpec:
         step["pause"] = {"duration": SOAK}
         step["minSamples"] = 15
     content["recovery"] = {"timeout": "10s", "minSamples": 20}
+    # The traffic of this test has no cache of its own to tell of.
+    content["overrides"]["cache_performance"]["enabled"] = False
     return RolloutSpec.model_validate(content)
 
 

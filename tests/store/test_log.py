@@ -87,7 +87,7 @@ def test_closing_loses_nothing(new_log: NewLog, query: Query, tmp_path: Path) ->
 def test_with_postgresql_away_rows_wait_on_disk_and_come_after_a_restart(
     new_log: NewLog, query: Query, tmp_path: Path
 ) -> None:
-    """DB-07, DB-14."""
+    """DB-07, DB-14, RB-10: connections that died are replaced by themselves."""
     before = new_log(url=AWAY)
     before.append_many([a_prediction(f"r{i}") for i in range(100)])
     flushed = before.flush()
