@@ -87,7 +87,7 @@ def test_closing_loses_nothing(new_log: NewLog, query: Query, tmp_path: Path) ->
 def test_with_postgresql_away_rows_wait_on_disk_and_come_after_a_restart(
     new_log: NewLog, query: Query, tmp_path: Path
 ) -> None:
-    """DB-07, DB-14, RB-10: connections that died are replaced by themselves."""
+    """DB-07, DB-14."""
     before = new_log(url=AWAY)
     before.append_many([a_prediction(f"r{i}") for i in range(100)])
     flushed = before.flush()
@@ -347,7 +347,7 @@ def own(killable: Any) -> Iterator[Any]:
 def test_postgresql_killed_while_it_is_written_to_loses_nothing_and_counts_nothing_twice(
     new_log: NewLog, own: Any, tmp_path: Path
 ) -> None:
-    """DB-07, DB-14: three kills -9 of PostgreSQL in the middle of flushes."""
+    """DB-07, DB-14, RB-10: three kills -9 of PostgreSQL in the middle of flushes; dead connections are replaced."""
     log = new_log(url=own.url, flush_s=0.02)
     appended, labelled, ending = [0], [0], threading.Event()
 
