@@ -53,7 +53,8 @@ class Sums:
 
     `requests` counts everything that was routed to the arm, errors included. Latencies are in ms, of answered
     requests (`latency_n` of them). `outcomes` are labelled predictions, by prediction time; `correct` of them were
-    right. `paired` are shadow answers that have a champion answer beside them.
+    right. `paired` are shadow answers that have a champion answer beside them;
+    of those with a label, `pairs_won` were right where the champion was wrong, `pairs_lost` the other way round.
     """
 
     requests: int = 0
@@ -79,6 +80,9 @@ class Sums:
     paired_confidence_n: int = 0
     confidence_delta_sum: float = 0.0
     latency_delta_sum_ms: float = 0.0
+    pairs_won: int = 0
+    pairs_lost: int = 0
+    pairs_tied: int = 0
     errors_by_category: dict[str, int] = field(default_factory=dict)
     latency_hist: Counts = field(default_factory=lambda: _zeros(LATENCY_BINS))
     confidence_hist: Counts = field(default_factory=lambda: _zeros(CONFIDENCE_BINS))

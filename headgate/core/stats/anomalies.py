@@ -118,6 +118,14 @@ def past(track: Track) -> Past | None:
     return Past(centre, 1 / float(weight.sum()), spread, residuals, n - 1)
 
 
+def pooled(track: Track) -> Track:
+    """A stretch of points as one: precision-weighted mean; NaN where nothing is known."""
+    before = past(track)
+    return Track(
+        np.array([before.centre if before else np.nan]), np.array([before.variance if before else np.nan])
+    )
+
+
 def outlier(earlier: Track, newest: Track, *, fence: float, one_sided: bool) -> float | None:
     """p-value of the most unusual of the newest points against the earlier ones, corrected for their number.
 

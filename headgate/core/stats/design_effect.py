@@ -1,0 +1,42 @@
+"""How much less samples say when the same users come again and again."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+MIN_USERS = 30
+"""Fewer users tell nothing about how alike a user's requests are."""
+
+
+def design_effect(n: ArrayLike, x: ArrayLike) -> float:
+    """Variance of the rate over its variance if all samples were independent, >= 1.
+
+    Args:
+        n: shape (U,), samples of each user, > 0.
+        x: shape (U,), bad ones among them.
+
+    Returns:
+        1 at least; NaN where it can't be estimated (fewer than 30 users, no bad or no good sample).
+
+    References:
+        Kish 1965, Survey Sampling, section 8.2; the ratio estimator's variance (Rao & Scott 1992, Biometrics 48).
+    """
+    size, bad = np.asarray(n, dtype=np.float64), np.asarray(x, dtype=np.float64)
+    return design_effect_of_sums(
+        users=len(size),
+        n=float(size.sum()),
+        x=float(bad.sum()),
+        n2=float(size @ size),
+        nx=float(size @ bad),
+        x2=float(bad @ bad),
+    )
+
+
+def design_effect_of_sums(*, users: int, n: float, x: float, n2: float, nx: float, x2: float) -> float:
+    """The same from sums over users: samples n, bad ones x, n squared, n times x, x squared."""
+    if not (users >= MIN_USERS and 0 < x < n):
+        return math.nan
+    p = x / n
+    between = (x2 - 2 * p * nx + p * p * n2) * users / (users - 1)
+    return max(1.0, between / (n * p * (1 - p)))
