@@ -4,6 +4,7 @@ A limit of None is not judged. Absolute limits that only fit the documents' own 
 by default and set by the documents' profiles (acceptance C11); limits relative to the champion hold everywhere.
 """
 
+from datetime import timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
@@ -25,6 +26,8 @@ class AccuracyPolicy(_Policy):
     accuracy_sustained_minutes: float = Field(10, gt=0)
     critical_ratio: float = Field(0.9, gt=0, le=1)
     """Below `critical_ratio * accuracy_threshold` the check is critical (acceptance C14b)."""
+    margin: float = Field(0.02, gt=0, lt=1)
+    """Guarded: how much less often than the champion a challenger may be right and still be promoted (0.02 = 2 points)."""
 
 
 class LatencyPolicy(_Policy):
@@ -37,6 +40,8 @@ class LatencyPolicy(_Policy):
     latency_increase_ratio: float = Field(0.5, gt=0)
     critical_ratio: float = Field(3.0, gt=1)
     """Above `critical_ratio` times a limit the check is critical."""
+    margin: float = Field(0.5, gt=0)
+    """Guarded: how much slower than the champion a challenger may be and still be promoted (0.5 = 1.5 times)."""
 
 
 class ConfidenceDriftPolicy(_Policy):
@@ -51,6 +56,8 @@ class ConfidenceDriftPolicy(_Policy):
     duplication_rate_threshold: float = Field(0.1, gt=0, le=1)
     calibration_error_threshold: float = Field(0.1, gt=0, le=1)
     critical_effect: float = Field(0.5, gt=0, le=1)
+    margin: float | None = Field(None, gt=0, le=1)
+    """Guarded: largest distance of the two distribution functions that may be promoted; None = the threshold."""
 
 
 class ErrorCategories(BaseModel):
@@ -76,6 +83,8 @@ class ErrorRatePolicy(_Policy):
     retry_failure_rate_threshold: float = Field(0.2, gt=0, le=1)
     consecutive_increases: int = Field(3, ge=2)
     critical_ratio: float = Field(3.0, gt=1)
+    margin: float = Field(0.005, gt=0, lt=1)
+    """Guarded: how many more of its requests than the champion's may fail (0.005 = half a point)."""
 
 
 class CachePolicy(_Policy):
@@ -89,6 +98,8 @@ class CachePolicy(_Policy):
     cache_response_time_ms: float = Field(5.0, gt=0)
     cache_window_minutes: float = Field(5, gt=0)
     cache_sample_size_minimum: int = Field(100, ge=1)
+    margin: float = Field(0.01, gt=0, lt=1)
+    """Guarded: how many more of its lookups than the champion's may miss (0.01 = one point)."""
 
 
 class ThroughputPolicy(_Policy):
@@ -101,6 +112,8 @@ class ThroughputPolicy(_Policy):
     concurrent_request_limit: int = Field(1000, ge=1)
     queue_depth_limit: int = Field(100, ge=0)
     utilisation_limit: float = Field(0.8, gt=0, le=1)
+    margin: float = Field(0.02, gt=0, lt=1)
+    """Guarded: how many more of the requests routed to it than the champion a challenger may leave unserved."""
 
 
 class AnomalyPolicy(_Policy):
@@ -126,3 +139,15 @@ class Policies(BaseModel):
     cache_performance: CachePolicy = CachePolicy()
     throughput: ThroughputPolicy = ThroughputPolicy()
     anomaly: AnomalyPolicy = AnomalyPolicy()
+
+    @property
+    def reach(self) -> timedelta:
+        """How far back the evidence of a step is read: a day, or the longest window where a spec asks for more."""
+        minutes = (
+            self.accuracy.accuracy_window_minutes,
+            self.error_rate.error_window_minutes,
+            self.cache_performance.cache_window_minutes,
+            self.throughput.throughput_window_minutes,
+            self.latency.latency_window_seconds / 60,
+        )
+        return max(timedelta(days=1), timedelta(minutes=max(minutes)))

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from headgate.core.evidence_rules import REQUIRED_ABOVE, evidence_problems, margin_problems, segment_problems
 from headgate.core.policies import Policies
 from headgate.core.problems import dotted
 from headgate.core.profiles import override_problems, resolve
@@ -147,9 +148,46 @@ class AnalysisSpec(SpecModel):
 
 
 class WatchSpec(SpecModel):
-    """After promotion: how long the new champion is watched, and may be taken back by itself."""
+    """After promotion: how long the new champion is watched, and may be taken back by itself.
+
+    `holdback` percent of traffic stay with the old champion from the last step until the watch ends: without them there
+    is nothing to compare with. 0 = none, and nothing can be confirmed any more.
+    """
 
     duration: Duration = timedelta(hours=24)
+    holdback: Number = Field(5, ge=0, le=50)
+
+
+class EvidenceSpec(SpecModel):
+    """How sure a guarded verdict must be.
+
+    `alpha`: the chance that a challenger no worse than its champion is ever rolled back, over the whole rollout.
+    `event_share`: the part of it that the gateway's event gate may spend. `promote_alpha`: the chance that a
+    challenger worse by its margin is ever promoted, per check. `required_above`: the share of traffic, in percent, that
+    a challenger may have before it has shown that it is not worse.
+    """
+
+    alpha: Number = Field(0.05, gt=0, le=0.5)
+    event_share: Number = Field(0.2, ge=0, lt=1)
+    promote_alpha: Number = Field(0.05, gt=0, le=0.5)
+    required_above: Number = Field(REQUIRED_ABOVE, ge=0, le=100)
+
+
+class SegmentsSpec(SpecModel):
+    """Slices that are watched by themselves: input columns by whose values requests are told apart.
+
+    `on_segment`: a slice that is proven worse is sent back to the champion alone (`rollback`), or only named (`warn`).
+    """
+
+    columns: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field((), max_length=8)
+    on_segment: Literal["rollback", "warn"] = "warn"
+    max_values: Count = Field(20, ge=1, le=200)
+
+
+class HarmBudget(SpecModel):
+    """The most bad answers (errors and wrong predictions) more than the champion's that a rollout may cost."""
+
+    extra_bad: Number = Field(gt=0)
 
 
 class RecoverySpec(SpecModel):
@@ -180,7 +218,10 @@ class RolloutSpec(SpecModel):
     model: str = Field(min_length=1, max_length=255)
     tenant: str = Field("default", min_length=1, max_length=100)
     description: str = ""
-    decision: Literal["literal"] = "literal"
+    decision: Literal["guarded", "literal"] = "guarded"
+    evidence: EvidenceSpec = EvidenceSpec()
+    segments: SegmentsSpec = SegmentsSpec()
+    harm_budget: HarmBudget | None = None
     profile: Literal["relative", "conservative", "balanced", "aggressive"] = "relative"
     environment: Literal["dev", "staging", "prod"] | None = None
     plan: Literal["standard", "calendar", "extended"] = "standard"
@@ -201,7 +242,11 @@ class RolloutSpec(SpecModel):
         problems = ramp_problems(weights, self.max_first_weight, self.max_weight_increase)
         if self.shadow is not None:
             problems += agreement_problems(self.shadow.min_agreement, self.shadow.warn_agreement)
-        problems += override_problems(self.overrides)
+        problems += evidence_problems(
+            weights, self.decision, self.evidence.required_above, self.watch.holdback, self.watch.duration
+        )
+        problems += segment_problems(self.segments.columns, self.segments.on_segment)
+        problems += override_problems(self.overrides) or margin_problems(self.policies)
         if problems:
             raise ValueError("; ".join(f"{dotted(one.path)}: {one.problem}, {one.fix}" for one in problems))
         return self

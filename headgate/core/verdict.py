@@ -1,5 +1,6 @@
 """What one check says, and the words it may use."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -40,6 +41,58 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the evidence of one check stands, champion and challenger compared in the same buckets.
+
+    Rates are of the check's main quantity (share of wrong answers, failed requests, cache misses, unserved requests;
+    for latency the share slower than the champion's usual P95; for confidence the distance of the distributions).
+
+    Attributes:
+        challenger, champion: the arms' rates, 0-1; None without samples.
+        difference: challenger minus champion, adjusted for strata. low, high: its confidence sequence at 1 - alpha.
+        n_challenger, n_champion: samples counted. alone: requests of the challenger since the champion last had one.
+        log_e: natural log of the evidence for harm. log_e_needed: at which harm is confirmed.
+        margin: how much worse may be promoted. log_ni: evidence for "not worse by more than the margin", None where
+            the check needs none. log_ni_needed: at which it is shown.
+        to_go: challenger samples still missing until promotion's evidence, by the pace so far; None = can't be told.
+        eta_s: the same in seconds. maturity: share of the labels expected by now that are in, 0-1; None without labels.
+        extra_bad: bad answers more than the champion would have given, so far.
+        deff: design effect of users who come again, >= 1.
+        parts: log evidence by gate (threshold, category, tier), for explanations.
+    """
+
+    challenger: float | None = None
+    champion: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n_challenger: int = 0
+    n_champion: int = 0
+    alone: int = 0
+    log_e: float = 0.0
+    log_e_needed: float = math.inf
+    margin: float | None = None
+    log_ni: float | None = None
+    log_ni_needed: float | None = None
+    to_go: float | None = None
+    eta_s: float | None = None
+    maturity: float | None = None
+    extra_bad: float = 0.0
+    deff: float = 1.0
+    parts: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def confirmed(self) -> bool:
+        """True when harm is proven within the check's part of the error budget."""
+        return self.log_e >= self.log_e_needed
+
+    @property
+    def shown_not_worse(self) -> bool:
+        """True when promotion's evidence is there, or none is asked for."""
+        return self.log_ni_needed is None or (self.log_ni is not None and self.log_ni >= self.log_ni_needed)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What one check says about one rollout at one moment.
 
@@ -53,6 +106,9 @@ class Verdict:
         numbers: the measured values by name, unit in the name; None where nothing could be measured.
         indicators: names of the documents' risk indicators that fired.
         actions: names of the documents' automatic actions that follow.
+        standing: the sequential evidence a guarded verdict rests on; None in a literal one.
+        literal: what the documents' rule says, beside a guarded verdict; None in a literal one.
+        guarded: what the guarded verdict would be, beside a literal one; None in a guarded one.
     """
 
     check: str
@@ -64,3 +120,6 @@ class Verdict:
     numbers: Mapping[str, float | None] = field(default_factory=lambda: MappingProxyType({}))
     indicators: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()
+    standing: "Standing | None" = None
+    literal: "Verdict | None" = None
+    guarded: "Verdict | None" = None
