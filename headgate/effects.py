@@ -5,16 +5,20 @@ the first attempt got through. So each is written to change nothing the second t
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from headgate.core.engine.actions import SAMPLES_KIND
 from headgate.core.rollout import Effect, EffectKind, Phase, RegistryTarget, RegistryView, Rollout, StepResult
 from headgate.core.routing.split import decode_split, encode_split
 from headgate.errors import ConflictError, HeadgateError, NotFoundError, ServiceUnavailableError
-from headgate.evidence import ROLLBACK_KIND, rollback_evidence, samples
+from headgate.evidence import ROLLBACK_KIND, check_evidence, rollback_evidence, samples
+from headgate.hooks import send_hook
+from headgate.learning import learn
 from headgate.orchestrator import Orchestrator
+from headgate.store.audit import AuditRecord
 
 if TYPE_CHECKING:
     from headgate.services import Services
@@ -23,12 +27,13 @@ logger = logging.getLogger(__name__)
 SAMPLES = 20
 """Predictions kept in a rollback's evidence for a person to look at (RK1-10)."""
 SLICES = 100
+_ALIASES = ("champion", "challenger", "shadow", "holdback")
 APPROVAL_DEPLOYMENT = "request_approval/request_approval"
 
 
 def expecting(result: StepResult, view: RegistryView) -> StepResult:
     """Write into each registry effect what the registry shows before it, so that a foreign change is noticed."""
-    shown = {**_plain(view.champion, view.challenger, view.shadow), "split": _encoded(view)}
+    shown = {name: getattr(view, name) for name in _ALIASES} | {"split": _encoded(view)}
     effects = tuple(
         replace(effect, detail={"expected": shown, **effect.detail})
         if effect.kind is EffectKind.SYNC_REGISTRY
@@ -40,7 +45,9 @@ def expecting(result: StepResult, view: RegistryView) -> StepResult:
 
 def shown_by(target: RegistryTarget) -> RegistryView:
     """The view of a registry that shows the target."""
-    return RegistryView(target.champion, target.challenger, target.shadow, target.split)
+    return RegistryView(
+        target.champion, target.challenger, target.shadow, target.split, holdback=target.holdback
+    )
 
 
 def deliver(services: "Services", rollout_id: str | None = None) -> int:
@@ -58,7 +65,10 @@ def deliver(services: "Services", rollout_id: str | None = None) -> int:
     """
     store, done = services.store, 0
     away = set[EffectKind]()
-    for item in store.pending_effects(rollout_id):
+    # Traffic first: a slow receiver of events must not stand before a cut.
+    for item in sorted(
+        store.pending_effects(rollout_id), key=lambda item: item.effect.kind is EffectKind.HOOK
+    ):
         if item.effect.kind in away:
             continue  # Its service does not answer; waiting for it once is enough, the judging waits behind this.
         try:
@@ -157,8 +167,11 @@ def _close_approval(services: "Services", rollout: Rollout, effect: Effect) -> N
             logger.info("approval run %s of %s is gone", row.flow_run_id, rollout.id)
 
 
-def _record_evidence(services: "Services", rollout: Rollout, effect: Effect) -> None:  # noqa: ARG001
+def _record_evidence(services: "Services", rollout: Rollout, effect: Effect) -> None:
     history = services.store.history(rollout.id)
+    if effect.detail.get("kind") == SAMPLES_KIND:
+        _record_samples(services, rollout, effect, history)
+        return
     if any(record.kind == ROLLBACK_KIND for record in history):
         return
     decided = [record for record in history if record.to_phase == Phase.ROLLING_BACK]
@@ -167,7 +180,28 @@ def _record_evidence(services: "Services", rollout: Rollout, effect: Effect) -> 
     body = rollback_evidence(rollout, services.store.served_by(rollout), verdicts, at=now)
     body["sample_predictions"] = samples(services.store.sample_predictions(rollout, SAMPLES))
     body["breakdown"] = [asdict(part) for part in services.store.breakdown(rollout, now, limit=SLICES)]
+    body["learning"] = learn(services, rollout, verdicts, body)
     services.store.record(rollout.id, ROLLBACK_KIND, "headgate", str(body["trigger_reason"]), body)
+
+
+def _record_samples(
+    services: "Services", rollout: Rollout, effect: Effect, history: Sequence[AuditRecord]
+) -> None:
+    """Keep what a check asked to be looked at, while it can still be seen in the log."""
+    detail = effect.detail
+    if any(record.kind == SAMPLES_KIND and record.body.get("id") == detail["id"] for record in history):
+        return
+    body = check_evidence(
+        rollout,
+        detail,
+        services.store.sample_predictions(rollout, SAMPLES),
+        services.store.breakdown(rollout, datetime.now(UTC), limit=SLICES),
+    )
+    services.store.record(rollout.id, SAMPLES_KIND, "headgate", str(detail["reason"]), body)
+
+
+def _send_hook(services: "Services", rollout: Rollout, effect: Effect) -> None:  # noqa: ARG001
+    send_hook(services.settings.hook_url, effect.detail)
 
 
 def alert(services: "Services", rollout: Rollout, detail: Mapping[str, object]) -> None:  # noqa: ARG001
@@ -188,16 +222,13 @@ _HANDLERS: Mapping[EffectKind, Callable[["Services", Rollout, Effect], None]] = 
     EffectKind.CLOSE_APPROVAL: _close_approval,
     EffectKind.ALERT: _done_by_the_commit,
     EffectKind.RECORD_EVIDENCE: _record_evidence,
+    EffectKind.HOOK: _send_hook,
 }
 
 
 def orchestrator_of(services: "Services") -> Orchestrator:
     """Prefect, at the address of the settings."""
     return Orchestrator(services.settings.required("prefect_api_url"))
-
-
-def _plain(champion: str | None, challenger: str | None, shadow: str | None) -> dict[str, str | None]:
-    return {"champion": champion, "challenger": challenger, "shadow": shadow}
 
 
 def _encoded(view: RegistryView) -> str | None:
@@ -212,5 +243,6 @@ def _view(plain: object) -> RegistryView | None:
         champion=plain.get("champion"),
         challenger=plain.get("challenger"),
         shadow=plain.get("shadow"),
+        holdback=plain.get("holdback"),
         split=decode_split(str(split)) if split is not None else None,
     )

@@ -3,6 +3,7 @@
 HeadgateError
 ├── ConfigError             a setting is wrong or missing
 ├── SpecError               a rollout spec is wrong; carries every finding
+├── HistoryError            a logged history can't be replayed
 ├── NotFoundError           no such rollout, model, version or request
 ├── ConflictError           somebody else changed it first, or one is live already
 ├── IllegalVerbError        the phase does not allow the verb; says which it does
@@ -10,7 +11,8 @@ HeadgateError
 ├── ServiceUnavailableError PostgreSQL, MLflow or Prefect can't be reached
 │   ├── StoreUnavailableError
 │   ├── RegistryUnavailableError
-│   └── OrchestratorUnavailableError
+│   ├── OrchestratorUnavailableError
+│   └── HookUnavailableError
 └── EvidenceTamperedError   the hash chain does not verify
 
 Facts go to `args`, prose to `__str__`, so every one survives pickling.
@@ -43,6 +45,17 @@ class SpecError(HeadgateError):
         source, findings = self.args
         lines = [f"  {place}: {problem}. {fix}" for place, problem, fix in findings]
         return "\n".join([f"{source}: {len(findings)} problem(s); no rollout was started", *lines])
+
+
+class HistoryError(HeadgateError):
+    """A logged history can't be replayed; nothing was judged on it."""
+
+    def __init__(self, place: str, problem: str, fix: str) -> None:
+        super().__init__(place, problem, fix)
+
+    def __str__(self) -> str:
+        place, problem, fix = self.args
+        return f"{place}: {problem}; {fix}"
 
 
 class NotFoundError(HeadgateError):
@@ -126,6 +139,14 @@ class OrchestratorUnavailableError(ServiceUnavailableError):
     """Prefect can't be reached."""
 
     service = "the Prefect server"
+
+
+class HookUnavailableError(ServiceUnavailableError):
+    """The receiver of events did not take one."""
+
+    def __str__(self) -> str:
+        address, cause = self.args
+        return f"the receiver of events at {address} did not take one ({cause}); it is sent again, traffic does not wait"
 
 
 class EvidenceTamperedError(HeadgateError):

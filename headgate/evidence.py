@@ -1,6 +1,7 @@
-"""Builds the record of a rollback and its impact report (acceptance EV-01, RC-03)."""
+"""Builds the records of a rollback, with its impact report, and of a failed check (EV-01, RC-03, RK1-09, RK1-10)."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -105,6 +106,26 @@ _SAMPLED = (
 def samples(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What a person needs to look a prediction up; its inputs stay in the log, evidence is kept for ever."""
     return [{"time": row["time"].isoformat()} | {name: row[name] for name in _SAMPLED} for row in rows]
+
+
+def check_evidence(
+    rollout: Rollout, asked: Mapping[str, object], rows: Iterable[Mapping[str, Any]], slices: Iterable[Any]
+) -> dict[str, Any]:
+    """What a check asked to be kept for a person: predictions to look at, and counts by segment.
+
+    Args:
+        rollout: as it was then.
+        asked: `id`, `check`, `actions`, `reason`, as in the transition.
+        rows: predictions of the log. slices: `store.breakdown`.
+    """
+    return {
+        **{name: asked.get(name) for name in ("id", "check", "actions", "reason")},
+        "challenger": rollout.challenger,
+        "champion": rollout.champion,
+        "weight_percent": rollout.weight_percent,
+        "sample_predictions": samples(rows),
+        "breakdown": [asdict(part) for part in slices],
+    }
 
 
 def impact_report(rollout: Rollout, served: ServedFacts) -> dict[str, dict[str, str]]:

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
         cache_entries: answers the gateway remembers per version; 0 = no cache.
         predict_timeout_s: seconds a challenger may take before the champion answers.
         registry_timeout_s: seconds one request to MLflow may take.
+        hook_url: `http(s)://…` that takes the events of docs/hooks.md by POST; may hold a token. None = nobody.
+        event_gate_alpha: chance that a gateway ever cuts a healthy challenger off by itself, per rollout; 0 = it never
+            does. With several gateways, their chances add up.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
@@ -64,6 +67,8 @@ class Settings(BaseSettings):
     cache_entries: int = Field(0, ge=0, le=10_000_000)
     predict_timeout_s: float = Field(5, gt=0, le=600, allow_inf_nan=False)
     registry_timeout_s: int = Field(3, ge=1, le=120)
+    hook_url: SecretStr | None = None
+    event_gate_alpha: float = Field(0.01, ge=0, le=0.5, allow_inf_nan=False)
 
     @field_validator("home")
     @classmethod

@@ -6,12 +6,13 @@ knocks, so there is no gap between two runs.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headgate.core.rollout import Phase, Rollout
+from headgate.core.verdict import Verdict
 from headgate.effects import orchestrator_of
 from headgate.errors import HeadgateError, StoreUnavailableError
 
@@ -26,12 +27,33 @@ PAUSE_S = 0.2
 """Between two sweeps at least, however often somebody nudges."""
 PATIENCE_S = 5.0
 """How long a newcomer waits for the lock of one that is past its time."""
+ENHANCED_FACTOR = 3.0
+"""How much more often a rollout is looked at while a check asks for it."""
 SHOWN_EVERY_S = 10.0
 """The steps of a sweep are shown in Prefect this often at most; its decisions always are."""
 DEPLOYMENT = "watch_rollouts/watch_rollouts"
 KNOCK = "headgate_watch"
 NUDGES = ("headgate_nudge", "headgate_split")
 _IN_TRANSIT = (Phase.PENDING, Phase.PROMOTING, Phase.ROLLING_BACK)
+
+
+def is_enhanced(rollout: Rollout, now: datetime) -> bool:
+    """True while a check asks for the rollout to be watched more closely (RK7-08)."""
+    return rollout.enhanced_until is not None and now < rollout.enhanced_until
+
+
+def log_enhanced(rollout: Rollout, verdicts: Mapping[str, Verdict], now: datetime) -> None:
+    """Log every verdict of a rollout that is watched more closely."""
+    if is_enhanced(rollout, now):
+        for name, verdict in verdicts.items():
+            logger.warning(
+                "%s %s: %s; %s %s",
+                rollout.id,
+                name,
+                verdict.outcome.value,
+                verdict.reason,
+                dict(verdict.numbers),
+            )
 
 
 class Watch:
@@ -127,6 +149,8 @@ class Watch:
 
     def _next(self, rollout: Rollout) -> float:
         interval_s = max(FLOOR_S, rollout.spec.analysis.interval.total_seconds())
+        if is_enhanced(rollout, utc_now()):
+            interval_s = max(FLOOR_S, interval_s / ENHANCED_FACTOR)
         if rollout.phase in _IN_TRANSIT:
             interval_s = min(interval_s, TRANSIT_S)
         return self._last.get(rollout.id, -1e9) + interval_s

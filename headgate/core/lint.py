@@ -8,12 +8,14 @@ import yaml
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
+from headgate.core.evidence_rules import evidence_problems, margin_problems, segment_problems
 from headgate.core.policies import Policies
 from headgate.core.problems import Known, Problem, dotted, from_pydantic
-from headgate.core.profiles import ALIASES, override_problems
+from headgate.core.profiles import ALIASES, override_problems, resolve
 from headgate.core.ramp import agreement_problems, ramp_problems
-from headgate.core.spec import RolloutSpec
+from headgate.core.spec import PLANS, EvidenceSpec, RolloutSpec, WatchSpec, parse_duration
 from headgate.core.yaml_places import Places, read_places
+from headgate.errors import HeadgateError
 
 MAX_CHARS = 1024 * 1024
 Finding = tuple[str, str, str]
@@ -83,10 +85,11 @@ def _judge(data: dict[Any, Any]) -> tuple[RolloutSpec | None, list[Problem]]:
 
 
 def _between_fields(data: Mapping[Any, Any]) -> list[Problem]:
+    fields = RolloutSpec.model_fields
     problems: list[Problem] = []
-    steps = _get(data, "steps")
+    steps, plan = _get(data, "steps"), _get(data, "plan")
+    weights: list[float | None] = [step.set_weight for step in PLANS.get(str(plan), PLANS["standard"])]
     if isinstance(steps, list):
-        fields = RolloutSpec.model_fields
         first = _number(_get(data, "maxFirstWeight"), fields["max_first_weight"].default)
         increase = _number(_get(data, "maxWeightIncrease"), fields["max_weight_increase"].default)
         weights = [_weight(_get(one, "setWeight")) if isinstance(one, Mapping) else None for one in steps]
@@ -96,8 +99,38 @@ def _between_fields(data: Mapping[Any, Any]) -> list[Problem]:
         problems += agreement_problems(
             _number(_get(shadow, "minAgreement"), 0.85), _number(_get(shadow, "warnAgreement"), 0.90)
         )
+    problems += _of_evidence(data, weights)
     overrides = _get(data, "overrides")
-    return problems + (override_problems(overrides) if isinstance(overrides, Mapping) else [])
+    found = override_problems(overrides) if isinstance(overrides, Mapping) else []
+    return problems + (found or _of_margins(data, overrides))
+
+
+def _of_evidence(data: Mapping[Any, Any], weights: list[float | None]) -> list[Problem]:
+    evidence, watch, segments = EvidenceSpec(), WatchSpec(), _get(data, "segments")
+    try:
+        written = _get(_get(data, "watch"), "duration")
+        duration = watch.duration if written is None else parse_duration(written)
+    except ValueError:
+        duration = watch.duration
+    columns = _get(segments, "columns")
+    return evidence_problems(
+        weights,
+        "literal" if _get(data, "decision") == "literal" else "guarded",
+        _number(_get(_get(data, "evidence"), "requiredAbove"), evidence.required_above),
+        _number(_get(_get(data, "watch"), "holdback"), watch.holdback),
+        duration,
+    ) + segment_problems(columns if isinstance(columns, list) else (), _get(segments, "onSegment"))
+
+
+def _of_margins(data: Mapping[Any, Any], overrides: object) -> list[Problem]:
+    profile, environment = _get(data, "profile"), _get(data, "environment")
+    if overrides is not None and not isinstance(overrides, Mapping):
+        return []
+    try:
+        policies = resolve(profile or "relative", environment, overrides or {}).policies
+    except (HeadgateError, ValueError, KeyError, TypeError):
+        return []  # What can't be resolved is reported where it stands.
+    return margin_problems(policies)
 
 
 def _friendlier(problem: Problem, data: Mapping[Any, Any]) -> Problem:

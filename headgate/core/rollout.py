@@ -25,6 +25,7 @@ __all__ = [
     "Rollout",
     "Ruling",
     "StepResult",
+    "Trip",
     "Verb",
 ]
 
@@ -106,6 +107,11 @@ class Rollout:
         manual_hold: True while a person's `pause`, or a review that high risk demands, holds the rollout.
         soak_waived: `step` = this stage's soak is not waited for, `all` = no soak is; never more than the soak.
         alerts: conditions that last and were alerted, so that each is told once.
+        excluded: segment column -> values whose requests the champion answers, whatever the split says.
+        enhanced_until: until when the rollout is looked at more often than its interval says.
+        suspected: check -> log evidence at which its suspicion last cut the weight; evidence adds up over the whole
+            rollout, so the same suspicion cuts again only when it has grown.
+        looked_at: when it was last judged.
     """
 
     id: str
@@ -138,6 +144,10 @@ class Rollout:
     manual_hold: bool = False
     soak_waived: Literal["step", "all"] | None = None
     alerts: tuple[str, ...] = ()
+    excluded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    enhanced_until: datetime | None = None
+    suspected: Mapping[str, float] = field(default_factory=dict)
+    looked_at: datetime | None = None
 
     @property
     def base_phase(self) -> Phase:
@@ -178,13 +188,33 @@ class Rollout:
         challenging = self.base_phase in (Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING)
         # Mirroring is asked for with the first write, so that a rollout is mirrored from its first look on.
         shadowing = challenging and self.spec.shadow is not None and self.base_phase is not Phase.PROGRESSING
-        weights = {self.challenger: self.weight_percent} if challenging and self.weight_percent > 0 else {}
+        held_back = self.spec.watch.holdback
+        weight = min(self.weight_percent, 100.0 - held_back)
+        weights = {self.challenger: weight} if challenging and weight > 0 else {}
+        watched = self.base_phase in (Phase.PROMOTING, Phase.WATCHING) and held_back > 0
+        split = Split(
+            rollout_id=self.id,
+            weights=weights,
+            frozen=self.frozen,
+            salt=self.id,
+            holdback={self.champion: held_back} if watched else {},
+            excluded=self.excluded if challenging or watched else {},
+        )
         return RegistryTarget(
             champion=self.challenger if promoted else self.champion,
             challenger=self.challenger if challenging else None,
             shadow=self.challenger if shadowing else None,
-            split=Split(rollout_id=self.id, weights=weights, frozen=self.frozen, salt=self.id),
+            split=split,
+            holdback=self.champion if watched else None,
         )
+
+    @property
+    def served_percent(self) -> float:
+        """The challenger's share of traffic that the registry should show, 0-100: the weight, less the hold-back."""
+        held_back = self.spec.watch.holdback
+        if self.base_phase in (Phase.PROMOTING, Phase.WATCHING):
+            return 100.0 - held_back
+        return min(self.weight_percent, 100.0 - held_back)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +225,7 @@ class RegistryTarget:
     challenger: str | None
     shadow: str | None
     split: Split
+    holdback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +237,7 @@ class RegistryView:
     shadow: str | None
     split: Split | None
     split_error: str | None = None
+    holdback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +262,21 @@ class RecoveryFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Trip:
+    """A gateway's event gate cut the challenger off by itself.
+
+    Attributes:
+        at: when. requests, failures: the challenger's that the gate saw. log_e: the evidence. gateway: which process.
+    """
+
+    at: datetime
+    requests: int
+    failures: int
+    log_e: float
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything observed about one rollout for one step. What could not be observed is None, never a default.
 
@@ -240,6 +287,9 @@ class Facts:
         effects_pending: True while an earlier write to the registry has not been carried out. Read it before the
             registry: the other way round, a write between the two looks like a foreign change.
         recovery: only while rolling back.
+        trip: what a gateway's event gate reported since the rollout began; None = nothing.
+        audits: what is wrong with the experiment itself (`sample_ratio`, `multiple_exposure`) and with slices
+            (`segment:<column>=<value>`), by name; a triggered one holds, and a slice may be sent back alone.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -248,6 +298,8 @@ class Facts:
     registry: RegistryView | None
     effects_pending: bool = False
     recovery: RecoveryFacts | None = None
+    trip: Trip | None = None
+    audits: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +316,8 @@ class StepResult:
 
     Attributes:
         changed: True when it must be written as a transition: something to do outside, or more moved than the
-            engine's own bookkeeping (`effective_since`, `sustained_since`, `errors`, `last_ruling`).
+            engine's own bookkeeping (`effective_since`, `sustained_since`, `errors`, `last_ruling`, `alerts`,
+            `looked_at`, `enhanced_until`).
     """
 
     rollout: Rollout

@@ -87,3 +87,5 @@ class EffectKind(StrEnum):
     DISABLE_FLAGS = "disable_flags"
     ALERT = "alert"
     RECORD_EVIDENCE = "record_evidence"
+    HOOK = "hook"
+    """Tell the user's platform what a check asks for and headgate does not own (docs/hooks.md)."""

@@ -15,6 +15,8 @@ def passed(rollout: Rollout, facts: Facts) -> bool:
     shadowing = rollout.base_phase is Phase.SHADOWING
     for name in [*enabled_checks(rollout)] + (["agreement"] if shadowing else []):
         found = facts.verdicts.get(name)
+        if found is not None and found.outcome is Outcome.WARN and found.actions:
+            return False
         late = (
             shadowing
             and name == "accuracy"
@@ -24,6 +26,45 @@ def passed(rollout: Rollout, facts: Facts) -> bool:
         if not late and (found is None or found.outcome not in (Outcome.PASS, Outcome.WARN)):
             return False
     return True
+
+
+def shown(rollout: Rollout, facts: Facts) -> bool:
+    """The oracle for promotion's evidence: every check that needs some has it."""
+    judged = [facts.verdicts.get(name) for name in enabled_checks(rollout)]
+    return all(
+        one is not None and one.standing is not None and one.standing.shown_not_worse for one in judged
+    )
+
+
+def judged_now(rollout: Rollout) -> bool:
+    """True while the rollout can still be rolled back."""
+    return rollout.phase.live and rollout.phase is not Phase.ROLLING_BACK
+
+
+def slices(rollout: Rollout) -> set[tuple[str, str]]:
+    """The excluded slices."""
+    return {(column, value) for column, values in rollout.excluded.items() for value in values}
+
+
+def check_guarded(before: Rollout, facts: Facts, result: StepResult) -> None:
+    """What one step may never do besides, where breaches must be confirmed and promotion must be earned."""
+    after = result.rollout
+    promoted = after.base_phase is Phase.PROMOTING is not before.base_phase
+    above = after.weight_percent > before.weight_percent and (
+        after.weight_percent > before.spec.evidence.required_above
+    )
+    if (promoted or above) and before.base_phase is Phase.PROGRESSING:
+        assert shown(before, facts)
+    judged = {name: facts.verdicts[name] for name in enabled_checks(before) if name in facts.verdicts}
+    harmed = [
+        one for one in judged.values() if one.outcome.triggered and one.standing and one.standing.confirmed
+    ]
+    if harmed and judged_now(before):
+        assert rank(after) <= rank(before)
+        assert after.weight_percent <= before.weight_percent
+        assert before.spec.environment == "dev" or after.phase is Phase.ROLLING_BACK
+    alone = after.phase is Phase.ROLLING_BACK is not before.phase and result.ruling.triggered_by
+    assert not alone or result.ruling.triggered_by != "step_down_limit"
 
 
 def rank(rollout: Rollout) -> int:
@@ -61,6 +102,18 @@ def check_safety(before: Rollout, facts: Facts, result: StepResult, now: datetim
     if after.weight_percent > before.weight_percent:
         assert after.step == before.step + 1
         assert after.weight_percent == ramp[after.step].set_weight
+    if before.spec.decision == "guarded":
+        check_guarded(before, facts, result)
+    if result.ruling.decision is Decision.STEP_DOWN:
+        assert 0 < after.weight_percent < before.weight_percent
+    assert slices(after) >= slices(before)
+    if facts.trip is not None and before.exposed and judged_now(before):
+        assert not forward
+        assert before.spec.environment == "dev" or after.phase is Phase.ROLLING_BACK
+    broken = any(
+        one.outcome.triggered for name, one in facts.audits.items() if not name.startswith("segment:")
+    )
+    assert not (broken and traffic and before.base_phase is Phase.PROGRESSING)
     critical = [
         name
         for name in enabled_checks(before)
@@ -106,5 +159,7 @@ def _what_matters(rollout: Rollout) -> Rollout:
         errors={},
         last_ruling=None,
         alerts=(),
+        looked_at=None,
+        enhanced_until=None,
         revision=0,
     )

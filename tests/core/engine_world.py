@@ -23,7 +23,7 @@ from headgate.core.rollout import (
 )
 from headgate.core.routing.split import Split
 from headgate.core.spec import RolloutSpec
-from headgate.core.verdict import Outcome, Verdict
+from headgate.core.verdict import Outcome, Standing, Verdict
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATE = TypeAdapter(Rollout)
@@ -59,10 +59,45 @@ def a_spec(**changes: Any) -> RolloutSpec:
     return RolloutSpec.model_validate(body | changes)
 
 
-def verdict(check: str, outcome: Outcome, severity: float | None = None) -> Verdict:
-    """A verdict; a triggered one has severity 0.1 unless told, so that the score stays low."""
+def standing(log_e: float = 0.0, log_ni: float = 9.0, extra_bad: float = 0.0) -> Standing:
+    """Evidence for harm, confirmed from 5 on, and that it is not worse, shown from 3 on."""
+    return Standing(
+        challenger=0.1,
+        champion=0.1,
+        difference=0.0,
+        low=-0.01,
+        high=0.01,
+        n_challenger=1000,
+        n_champion=1000,
+        log_e=log_e,
+        log_e_needed=5.0,
+        margin=0.02,
+        log_ni=log_ni,
+        log_ni_needed=3.0,
+        extra_bad=extra_bad,
+    )
+
+
+def verdict(
+    check: str,
+    outcome: Outcome,
+    severity: float | None = None,
+    *,
+    log_e: float | None = None,
+    log_ni: float = 9.0,
+    actions: tuple[str, ...] = (),
+) -> Verdict:
+    """A verdict; a triggered one is confirmed and has severity 0.1 unless told, so that the score stays low."""
     worth = severity if severity is not None else (0.1 if outcome.triggered else 0.0)
-    return Verdict(check, outcome, worth, f"{check} is {outcome.value}")
+    evidence = log_e if log_e is not None else (9.0 if outcome.triggered else 0.0)
+    return Verdict(
+        check,
+        outcome,
+        worth,
+        f"{check} is {outcome.value}",
+        actions=actions,
+        standing=standing(evidence, log_ni),
+    )
 
 
 def verdicts(rollout: Rollout, **outcomes: Outcome) -> dict[str, Verdict]:
@@ -73,7 +108,9 @@ def verdicts(rollout: Rollout, **outcomes: Outcome) -> dict[str, Verdict]:
 
 def shown_by(target: RegistryTarget) -> RegistryView:
     """A registry that shows the target."""
-    return RegistryView(target.champion, target.challenger, target.shadow, target.split)
+    return RegistryView(
+        target.champion, target.challenger, target.shadow, target.split, holdback=target.holdback
+    )
 
 
 @dataclass
@@ -208,8 +245,13 @@ class World:
         return [str(effect.detail["message"]) for effect in told]
 
 
+def literal_world(**changes: Any) -> World:
+    """A world where the documents' rules decide."""
+    return World(a_spec(decision="literal", **changes))
+
+
 def _between(view: RegistryView, expected: RegistryView, wanted: RegistryView) -> bool:
     return all(
         getattr(view, part) in (getattr(expected, part), getattr(wanted, part))
-        for part in ("champion", "challenger", "shadow", "split")
+        for part in ("champion", "challenger", "shadow", "split", "holdback")
     )

@@ -8,7 +8,7 @@ from headgate.core import engine
 from headgate.core.rollout import Decision, EffectKind, PauseReason, Phase, Verb
 from headgate.core.verdict import Outcome
 from headgate.errors import ConflictError, IllegalVerbError
-from tests.core.engine_world import World, a_spec, verdicts
+from tests.core.engine_world import World, a_spec, literal_world, verdicts
 
 
 def with_timeout(on_timeout: str, **changes: object) -> World:
@@ -71,7 +71,7 @@ def test_an_approval_records_who_when_and_how() -> None:
 
 
 def test_checks_are_asked_again_after_the_answer() -> None:
-    world = World().until(Phase.PAUSED, 25)
+    world = literal_world().until(Phase.PAUSED, 25)
     world.answer()
     world.look(verdicts(world.rollout, anomaly=Outcome.FAIL))
     assert (world.rollout.phase, world.rollout.weight_percent) == (Phase.PROGRESSING, 25)
@@ -151,7 +151,7 @@ def test_an_answer_is_used_up_by_leaving_the_step() -> None:
 
 
 def test_an_answer_that_was_not_used_before_a_step_down_is_asked_again() -> None:
-    world = World().until(Phase.PAUSED, 25)
+    world = literal_world().until(Phase.PAUSED, 25)
     world.answer()
     world.look(verdicts(world.rollout, accuracy=Outcome.FAIL))
     assert (world.rollout.weight_percent, world.rollout.approval) == (12.5, None)
@@ -219,7 +219,7 @@ def test_a_timeout_that_approves_is_recorded_as_one() -> None:
 
 
 def test_checks_go_on_while_an_answer_is_awaited() -> None:
-    world = World().until(Phase.PAUSED, 25)
+    world = literal_world().until(Phase.PAUSED, 25)
     world.look(verdicts(world.rollout, latency=Outcome.FAIL))
 
     assert (world.rollout.weight_percent, world.rollout.approval) == (10, None)

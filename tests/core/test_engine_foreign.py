@@ -9,7 +9,7 @@ from headgate.core.rollout import EffectKind, PauseReason, Phase, Verb
 from headgate.core.routing.split import Split
 from headgate.core.verdict import Outcome
 from headgate.errors import ConflictError
-from tests.core.engine_world import World, a_spec, verdicts
+from tests.core.engine_world import World, a_spec, literal_world, verdicts
 
 OURS = "digits-v2-1"
 
@@ -102,7 +102,7 @@ def test_rollback_rules_go_on_during_a_foreign_change() -> None:
 
 def test_nothing_steps_down_during_a_foreign_change() -> None:
     """What serves is not what was ordered: only a person or a rollback writes now."""
-    world = World().until(Phase.PROGRESSING, 25)
+    world = literal_world().until(Phase.PROGRESSING, 25)
     world.by_hand(80)
     seen = world.view
     for _ in range(3):

@@ -9,7 +9,7 @@ from headgate.core import engine
 from headgate.core.rollout import Decision, EffectKind, Facts, PauseReason, Phase, Verb
 from headgate.core.verdict import Outcome
 from headgate.errors import BadRequestError
-from tests.core.engine_world import NOON, World, a_spec, verdict, verdicts
+from tests.core.engine_world import NOON, World, a_spec, literal_world, verdict, verdicts
 
 
 def weights(world: World) -> list[float]:
@@ -134,7 +134,7 @@ def test_too_few_samples_hold(observed: dict[str, int], reason: str) -> None:
 @pytest.mark.parametrize("check", ["confidence_drift", "error_rate", "throughput", "anomaly"])
 def test_every_check_must_have_passed(check: str, outcome: Outcome) -> None:
     """RP-06, RK-90."""
-    world = World().until(Phase.PROGRESSING, 5)
+    world = literal_world().until(Phase.PROGRESSING, 5)
     world.look(verdicts(world.rollout, **{check: outcome}), after=20)
 
     assert world.rollout.weight_percent == 5
@@ -254,7 +254,7 @@ def test_an_error_that_lasts_is_told_once() -> None:
 
 
 def test_a_failing_check_is_told_once_while_it_fails() -> None:
-    world = World().until(Phase.PROGRESSING, 5)
+    world = literal_world().until(Phase.PROGRESSING, 5)
     for _ in range(3):
         world.look(verdicts(world.rollout, anomaly=Outcome.FAIL))
 

@@ -13,18 +13,23 @@ from headgate.core.rollout import (
     PauseReason,
     Phase,
     Rollout,
+    Trip,
     Verb,
 )
 from headgate.core.routing.split import Split
 from headgate.core.verdict import Outcome, Verdict
 from headgate.errors import BadRequestError, ConflictError, IllegalVerbError
 from tests.core.engine_oracle import check_safety, rank
-from tests.core.engine_world import CALM, World, a_spec, shown_by, verdict, verdicts
+from tests.core.engine_world import CALM, NOON, World, a_spec, shown_by, standing, verdict, verdicts
 
 ENDED = (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABORTED, Phase.SUPERSEDED)
+SLICED = {"columns": ["country"], "onSegment": "rollback"}
 SPECS = (
     a_spec(),
-    a_spec(shadow=None, maxStepDowns=1),
+    a_spec(decision="literal"),
+    a_spec(segments=SLICED, evidence={"requiredAbove": 10}, watch={"duration": "10s", "holdback": 20}),
+    a_spec(decision="literal", shadow=None, maxStepDowns=1),
+    a_spec(shadow=None, maxStepDowns=1, harmBudget={"extraBad": 30}),
     a_spec(environment="dev"),
     a_spec(overrides={"anomaly": {"enabled": False}}),
     a_spec(
@@ -48,6 +53,20 @@ MOODS: tuple[list[Outcome], ...] = (
     [Outcome.FAIL, Outcome.WARN],
     [*Outcome],
 )
+EVIDENCE = st.sampled_from([0.0, 2.6, 4.0, 9.0])
+ACTED = (Outcome.WARN, Outcome.FAIL, Outcome.CRITICAL)
+ACTIONS: list[tuple[str, ...]] = [
+    (),
+    ("reduce_weight_by_half", "capture_sample_predictions"),
+    ("reduce_weight_to_10_percent", "scale_connection_pool"),
+    ("freeze_new_entity_extractions", "enable_enhanced_monitoring"),
+]
+TRIP = Trip(NOON, requests=12, failures=5, log_e=5.0, gateway="gw")
+AUDITS = st.dictionaries(
+    st.sampled_from(["sample_ratio", "segment:country=DE", "segment:country=AT"]),
+    st.sampled_from([Outcome.PASS, Outcome.WARN, Outcome.FAIL]),
+    max_size=2,
+)
 SECONDS = st.sampled_from([0, 1, 3, 11, 11, 12, 70])
 ENDINGS = (Verb.ABORT, Verb.ROLLBACK, Verb.UNDO, Verb.REJECT)
 HANDS = [
@@ -64,6 +83,7 @@ HANDS = [
     "undo",
     "undo",
     "shadow",
+    "all",
 ]
 
 
@@ -71,11 +91,23 @@ HANDS = [
 def judged_maps(draw: st.DrawFn, rollout: Rollout) -> dict[str, Verdict]:
     """All pass (mostly), or something else for one or more checks, one of them missing at times."""
     found, mood = verdicts(rollout), draw(st.sampled_from(MOODS))
+    if draw(st.integers(0, 3)) == 0:
+        doubtful = draw(st.sampled_from(sorted(found)))
+        found[doubtful] = verdict(doubtful, Outcome.PASS, log_ni=1.0)
+    if draw(st.integers(0, 9)) == 0:
+        cost = replace(standing(extra_bad=draw(st.sampled_from([40.0, 200.0]))), challenger=0.0)
+        found["error_rate"] = replace(verdict("error_rate", Outcome.PASS), standing=cost)
     if not mood:
         return found
     for name in draw(st.sets(st.sampled_from(sorted(found)), min_size=1, max_size=3)):
         outcome = draw(st.sampled_from(mood))
-        found[name] = verdict(name, outcome, draw(st.sampled_from([0.1, 0.9])) if outcome.triggered else 0.0)
+        found[name] = verdict(
+            name,
+            outcome,
+            draw(st.sampled_from([0.1, 0.9])) if outcome.triggered else 0.0,
+            log_e=draw(EVIDENCE) if outcome in (Outcome.WARN, Outcome.FAIL) else None,
+            actions=draw(st.sampled_from(ACTIONS)) if outcome in ACTED else (),
+        )
         if draw(st.integers(0, 7)) == 0:
             del found[name]
     return found
@@ -109,8 +141,18 @@ class Rollouts(RuleBasedStateMachine):
         seconds=SECONDS,
         registry=st.integers(0, 9),
         samples=st.sampled_from([0, 9, 10, 500, 500]),
+        audits=AUDITS,
+        trip=st.sampled_from([None] * 30 + [TRIP]),
     )
-    def sweep(self, data: st.DataObject, seconds: float, registry: int, samples: int) -> None:
+    def sweep(
+        self,
+        data: st.DataObject,
+        seconds: float,
+        registry: int,
+        samples: int,
+        audits: dict[str, Outcome],
+        trip: Trip | None,
+    ) -> None:
         world = self.after_an_end()
         world.now += timedelta(seconds=seconds)
         recovery = data.draw(
@@ -123,7 +165,8 @@ class Rollouts(RuleBasedStateMachine):
             registry=registry > 0,
             recovery=recovery,
         )
-        self.step(facts)
+        found = {name: Verdict(name, outcome, 0.5, "as drawn") for name, outcome in audits.items()}
+        self.step(replace(facts, audits=found, trip=trip))
 
     @rule(count=st.integers(2, 25))
     def go_well(self, count: int) -> None:
@@ -264,6 +307,7 @@ class Rollouts(RuleBasedStateMachine):
             "other": {"challenger": "7"},
             "nobody": {"champion": None},
             "shadow": {"shadow": "7"},
+            "all": {"holdback": None},
         }
         world.view = (
             shown_by(world.rollout.target) if what == "undo" else replace(world.view, **changes[what])

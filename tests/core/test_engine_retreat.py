@@ -1,4 +1,4 @@
-"""Ways back: rollback rules and step-downs."""
+"""Ways back by the documents' rules: rollback and step-downs."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -8,7 +8,7 @@ import pytest
 from headgate.core import engine
 from headgate.core.rollout import Decision, EffectKind, PauseReason, Phase, Verb
 from headgate.core.verdict import Outcome
-from tests.core.engine_world import World, a_spec, verdict, verdicts
+from tests.core.engine_world import literal_world, verdict, verdicts
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from tests.core.engine_world import World, a_spec, verdict, verdicts
 )
 def test_a_critical_check_cuts_off_at_once_wherever_the_rollout_stands(phase: Phase, weight: float) -> None:
     """DE-02, RB-01, RB-02, RB-03, RB-04, RB-06, TO-05, RT-16, RT-19: traffic, flags and caches in one transaction."""
-    world = World().until(phase, weight)
+    world = literal_world().until(phase, weight)
     result = world.look(verdicts(world.rollout, error_rate=Outcome.CRITICAL))
 
     assert result.ruling.decision is Decision.IMMEDIATE_ROLLBACK
@@ -48,7 +48,7 @@ def test_a_critical_check_cuts_off_at_once_wherever_the_rollout_stands(phase: Ph
 
 def test_a_rollback_beats_an_advance() -> None:
     """RK-97: everything for an advance is there, and one check is critical."""
-    world = World().until(Phase.PROGRESSING, 5)
+    world = literal_world().until(Phase.PROGRESSING, 5)
     ready = engine.step(world.rollout, world.facts(), world.now + timedelta(seconds=60))
     assert ready.ruling.decision is Decision.ADVANCE
     facts = world.facts(verdicts(world.rollout, latency=Outcome.CRITICAL))
@@ -58,7 +58,7 @@ def test_a_rollback_beats_an_advance() -> None:
 
 
 def test_a_rollback_needs_no_registry() -> None:
-    world = World().until(Phase.PROGRESSING, 25)
+    world = literal_world().until(Phase.PROGRESSING, 25)
     world.look(verdicts(world.rollout, accuracy=Outcome.CRITICAL), registry=False)
 
     assert world.rollout.phase is Phase.ROLLING_BACK
@@ -67,7 +67,7 @@ def test_a_rollback_needs_no_registry() -> None:
 
 def test_a_rollback_rests_on_evidence_of_an_order_that_is_not_carried_out_yet() -> None:
     """An order that MLflow has not taken must not make the checks blind."""
-    world = World().until(Phase.PROGRESSING, 5)
+    world = literal_world().until(Phase.PROGRESSING, 5)
     world.now += timedelta(seconds=60)
     world.commit(engine.step(world.rollout, world.facts(), world.now), expected=None)
     assert world.rollout.effective_since is None
@@ -81,7 +81,7 @@ def test_a_rollback_rests_on_evidence_of_an_order_that_is_not_carried_out_yet() 
 
 def test_a_high_score_rolls_back() -> None:
     """DE-03, SC-06."""
-    world = World().until(Phase.PROGRESSING, 5)
+    world = literal_world().until(Phase.PROGRESSING, 5)
     judged = {name: verdict(name, Outcome.FAIL, 1.0) for name in verdicts(world.rollout)}
     result = world.look(judged)
 
@@ -91,7 +91,7 @@ def test_a_high_score_rolls_back() -> None:
 
 def test_a_score_that_stays_high_steps_down_for_review_and_then_rolls_back() -> None:
     """DE-04, RP-08, SC-05: half the weight and a person, then after 300 s the end."""
-    world = World().until(Phase.PROGRESSING, 50)
+    world = literal_world().until(Phase.PROGRESSING, 50)
     worst = dict.fromkeys(("accuracy", "latency", "confidence_drift"), 1.0)
 
     def high() -> dict:  # type: ignore[type-arg]
@@ -115,7 +115,7 @@ def test_a_score_that_stays_high_steps_down_for_review_and_then_rolls_back() -> 
 
 def test_a_score_that_fell_in_between_starts_the_clock_anew() -> None:
     """DE-04: sustained means without a break."""
-    world = World(a_spec(maxStepDowns=100)).until(Phase.PROGRESSING, 50)
+    world = literal_world(maxStepDowns=100).until(Phase.PROGRESSING, 50)
     judged = verdicts(world.rollout) | {
         name: verdict(name, Outcome.FAIL, 1.0)
         for name in ("confidence_drift", "error_rate", "throughput", "anomaly")
@@ -132,7 +132,7 @@ def test_a_score_that_fell_in_between_starts_the_clock_anew() -> None:
 
 def test_a_paused_rollout_at_high_risk_does_not_resume_by_itself() -> None:
     """RP-08: manual review is required."""
-    world = World().until(Phase.PROGRESSING, 50)
+    world = literal_world().until(Phase.PROGRESSING, 50)
     judged = {name: verdict(name, Outcome.FAIL, 0.7) for name in verdicts(world.rollout)}
     world.look(judged)
     assert world.rollout.weight_percent == 10
@@ -160,7 +160,7 @@ def test_a_failed_check_steps_the_weight_down(
     failing: tuple[str, ...], before: float, after: float, step: int
 ) -> None:
     """RP-07, RK1-11, RK2-10: by half, or to ten percent, never up (C9)."""
-    world = World().until(Phase.PROGRESSING, before)
+    world = literal_world().until(Phase.PROGRESSING, before)
     result = world.look(verdicts(world.rollout, **dict.fromkeys(failing, Outcome.FAIL)))
 
     assert result.ruling.decision is Decision.STEP_DOWN
@@ -171,7 +171,7 @@ def test_a_failed_check_steps_the_weight_down(
 
 def test_latency_never_raises_a_small_share() -> None:
     """RP-07 (C9): 'to ten percent' is no way up."""
-    world = World().until(Phase.PROGRESSING, 5)
+    world = literal_world().until(Phase.PROGRESSING, 5)
     result = world.look(verdicts(world.rollout, latency=Outcome.FAIL), after=60)
 
     assert result.ruling.decision is Decision.HOLD
@@ -179,7 +179,7 @@ def test_latency_never_raises_a_small_share() -> None:
 
 
 def test_other_checks_that_fail_hold() -> None:
-    world = World().until(Phase.PROGRESSING, 50)
+    world = literal_world().until(Phase.PROGRESSING, 50)
     world.look(verdicts(world.rollout, throughput=Outcome.FAIL, confidence_drift=Outcome.FAIL), after=60)
 
     assert world.rollout.weight_percent == 50
@@ -187,7 +187,7 @@ def test_other_checks_that_fail_hold() -> None:
 
 def test_stages_are_earned_again_after_a_step_down() -> None:
     """C9: from 12.5 to 25, with the approval of 10's successor asked again."""
-    world = World().until(Phase.PROGRESSING, 50)
+    world = literal_world().until(Phase.PROGRESSING, 50)
     world.look(verdicts(world.rollout, accuracy=Outcome.FAIL))
     assert (world.rollout.weight_percent, world.rollout.approval) == (25, None)
     world.look()
@@ -200,7 +200,7 @@ def test_stages_are_earned_again_after_a_step_down() -> None:
 
 
 def test_below_the_first_step_its_demands_are_met_before_it_comes_back() -> None:
-    world = World().until(Phase.PROGRESSING, 5)
+    world = literal_world().until(Phase.PROGRESSING, 5)
     world.look(verdicts(world.rollout, accuracy=Outcome.FAIL))
     world.look()
     world.look(after=20, requests=9)
@@ -211,7 +211,7 @@ def test_below_the_first_step_its_demands_are_met_before_it_comes_back() -> None
 
 
 def test_evidence_from_before_a_step_down_never_triggers_twice() -> None:
-    world = World().until(Phase.PROGRESSING, 50)
+    world = literal_world().until(Phase.PROGRESSING, 50)
     judged = verdicts(world.rollout, accuracy=Outcome.FAIL)
     world.now += timedelta(seconds=1)
     facts = world.facts(judged)
@@ -224,7 +224,7 @@ def test_evidence_from_before_a_step_down_never_triggers_twice() -> None:
 
 
 def test_one_step_down_too_many_rolls_back() -> None:
-    world = World(a_spec(maxStepDowns=1)).until(Phase.PROGRESSING, 50)
+    world = literal_world(maxStepDowns=1).until(Phase.PROGRESSING, 50)
     world.look(verdicts(world.rollout, accuracy=Outcome.FAIL))
     world.look()
     assert world.rollout.step_downs == 1
@@ -235,7 +235,7 @@ def test_one_step_down_too_many_rolls_back() -> None:
 
 
 def test_no_step_down_while_it_could_not_be_carried_out() -> None:
-    world = World().until(Phase.PROGRESSING, 50)
+    world = literal_world().until(Phase.PROGRESSING, 50)
     world.look(verdicts(world.rollout, accuracy=Outcome.FAIL), registry=False)
 
     assert world.rollout.weight_percent == 50
@@ -243,7 +243,7 @@ def test_no_step_down_while_it_could_not_be_carried_out() -> None:
 
 def test_a_shadow_that_disagrees_is_rejected_before_any_user_met_it() -> None:
     """SH-10, TO-08."""
-    world = World().until(Phase.SHADOWING)
+    world = literal_world().until(Phase.SHADOWING)
     result = world.look(verdicts(world.rollout, agreement=Outcome.FAIL))
     assert result.ruling.triggered_by == "shadow_agreement"
     for _ in range(3):
@@ -254,7 +254,7 @@ def test_a_shadow_that_disagrees_is_rejected_before_any_user_met_it() -> None:
 
 
 def test_a_shadow_is_judged_by_its_checks_when_it_is_complete() -> None:
-    world = World().until(Phase.SHADOWING)
+    world = literal_world().until(Phase.SHADOWING)
     world.look(verdicts(world.rollout, latency=Outcome.FAIL))
     world.look(verdicts(world.rollout, latency=Outcome.FAIL), after=20, requests=9)
     assert world.rollout.base_phase is Phase.SHADOWING
@@ -264,7 +264,7 @@ def test_a_shadow_is_judged_by_its_checks_when_it_is_complete() -> None:
 
 
 def test_a_waived_soak_completes_the_shadow() -> None:
-    world = World().until(Phase.SHADOWING)
+    world = literal_world().until(Phase.SHADOWING)
     world.ask(Verb.PROMOTE)
     result = world.look(verdicts(world.rollout, anomaly=Outcome.FAIL))
 
@@ -274,7 +274,7 @@ def test_a_waived_soak_completes_the_shadow() -> None:
 @pytest.mark.parametrize("check", ["accuracy", "latency", "error_rate"])
 def test_a_new_champion_that_fails_is_taken_back(check: str) -> None:
     """AR-03: the watch after promotion."""
-    world = World().until(Phase.WATCHING)
+    world = literal_world().until(Phase.WATCHING)
     assert world.view.champion == "2"
     result = world.look(verdicts(world.rollout, **{check: Outcome.FAIL}))
 
@@ -285,7 +285,7 @@ def test_a_new_champion_that_fails_is_taken_back(check: str) -> None:
 
 
 def test_other_failures_do_not_take_a_new_champion_back() -> None:
-    world = World().until(Phase.WATCHING)
+    world = literal_world().until(Phase.WATCHING)
     world.look(verdicts(world.rollout, throughput=Outcome.FAIL), after=60)
 
     assert world.rollout.phase is Phase.WATCHING
@@ -293,7 +293,7 @@ def test_other_failures_do_not_take_a_new_champion_back() -> None:
 
 def test_an_environment_without_rollback_recommends_once_and_holds() -> None:
     """DE-06, PF-04: nothing is executed, traffic does not move."""
-    world = World(a_spec(environment="dev")).until(Phase.PROGRESSING, 5)
+    world = literal_world(environment="dev").until(Phase.PROGRESSING, 5)
     for _ in range(3):
         world.look(verdicts(world.rollout, latency=Outcome.CRITICAL), after=60)
 

@@ -135,6 +135,61 @@ def test_every_mistake_is_explained_with_its_line() -> None:
             id="plan-and-steps",
         ),
         pytest.param(
+            "model: m\nevidence: {requiredAbove: 3}\n",
+            (
+                "line 2, evidence.requiredAbove",
+                "requiredAbove 3 < first weight 5, where nobody has shown anything yet",
+                "Write at least 5, or start smaller",
+            ),
+            id="evidence-before-anybody",
+        ),
+        pytest.param(
+            "model: m\nwatch:\n  holdback: 0\n",
+            (
+                "line 3, watch.holdback",
+                "is 0, so a guarded watch has nothing to compare the new champion with",
+                "Write at least 1, or watch.duration: 0s, or decision: literal",
+            ),
+            id="nobody-to-compare-with",
+        ),
+        pytest.param(
+            "model: m\nwatch: {holdback: 50}\n",
+            (
+                "line 2, watch.holdback",
+                "holdback 50 leaves the last step 50 %, no more than the 50 % before it",
+                "Write less than 50",
+            ),
+            id="last-step-adds-nothing",
+        ),
+        pytest.param(
+            "model: m\nsegments:\n  onSegment: rollback\n",
+            (
+                "line 3, segments.onSegment",
+                "is 'rollback', but no column is named",
+                "Write segments.columns, or leave onSegment out",
+            ),
+            id="slice-without-column",
+        ),
+        pytest.param(
+            "model: m\nsegments: {columns: [a, b, a]}\n",
+            ("line 2, segments.columns", "a stands twice", "Keep one of each"),
+            id="slice-twice",
+        ),
+        pytest.param(
+            "model: m\noverrides:\n  error_rate:\n    margin: 0.2\n",
+            (
+                "line 4, overrides.error_rate.margin",
+                "margin 0.2 > 0.15, where the check is critical",
+                "Write a smaller margin",
+            ),
+            id="margin-that-promotes-anything",
+        ),
+        pytest.param(
+            "model: m\nharmBudget: {}\n",
+            ("line 2, harmBudget.extraBad", "'extraBad' is missing", "Add `extraBad:`"),
+            id="budget-of-nothing",
+        ),
+        pytest.param(
             "model: m\nsteps: []\n",
             ("line 2, steps", "is empty", "Write at least one step, or leave steps out for the named plan"),
             id="no-steps",

@@ -81,8 +81,24 @@ def test_the_named_plans_are_the_documents() -> None:
         assert RolloutSpec(model="m", plan=name).ramp == PLANS[name]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"decision": "literal", "watch": {"holdback": 0}},
+        {"watch": {"holdback": 0, "duration": 0}},
+        {"watch": {"holdback": 49}},
+        {"evidence": {"requiredAbove": 5, "eventShare": 0}},
+        {"segments": {"columns": ["country"], "onSegment": "rollback"}, "harmBudget": {"extraBad": 50}},
+        {"overrides": {"latency": {"margin": 3.4}, "confidence_drift": {"margin": 0.5}}},
+    ],
+)
+def test_what_is_meant_is_taken(spec: dict[str, object]) -> None:
+    assert RolloutSpec.model_validate({"model": "m"} | spec)
+
+
 def test_a_model_is_enough() -> None:
     spec = RolloutSpec.model_validate({"model": "digits"})
+    assert (spec.decision, spec.evidence.alpha, spec.watch.holdback) == ("guarded", 0.05, 5)
 
     assert [step.set_weight for step in spec.ramp] == [5, 10, 25, 50, 100]
     assert spec.shadow is not None
@@ -131,6 +147,13 @@ def test_a_wide_step_may_be_allowed_on_purpose() -> None:
         {"maxStepDowns": False},
         {"model": ""},
         {"unknown": 1},
+        {"decision": "careful"},
+        {"evidence": {"requiredAbove": 3}},
+        {"evidence": {"alpha": 0}},
+        {"watch": {"holdback": 0}},
+        {"segments": {"onSegment": "rollback"}},
+        {"harmBudget": {"extraBad": 0}},
+        {"overrides": {"throughput": {"margin": 0.8}}},
     ],
 )
 def test_what_would_be_misread_is_refused(spec: dict[str, object]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from headgate.core.checks.finding import Basis, Finding, conclude, reaches, seve
 from headgate.core.checks.windows import signal
 from headgate.core.evidence import Evidence, Floats, Series, Sums
 from headgate.core.policies import AnomalyPolicy
+from headgate.core.stats import conformal
 from headgate.core.stats.anomalies import (
     METRICS,
     ONE_SIDED,
@@ -20,8 +21,10 @@ from headgate.core.stats.anomalies import (
     measure,
     newest_shift,
     outlier,
+    pooled,
     scales,
 )
+from headgate.core.stats.correlation import breakdown
 from headgate.core.verdict import Check, Outcome, Verdict
 
 ACTIONS = (
@@ -42,6 +45,8 @@ _SUMS = (
 )
 _AT_CUT_OFF = 0.8
 _HISTOGRAM_MINIMUM = 100
+LONG = 120
+"""Points from which a series is its own yardstick: ranks in it, and its metrics' joint behaviour, tell enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,12 @@ SENSITIVITIES: Mapping[str, Sensitivity] = {
 
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """Metrics per point of the challenger, of the champion (None when it has no traffic), and their difference."""
+    """Metrics per point of the challenger, of the champion (None when it has no traffic), and their difference.
 
+    `times_s`: when each point began. `novelty`: metric -> how new its newest points are, in a long series.
+    """
+
+    times_s: Floats
     sums: Mapping[str, Floats]
     spread: Scales
     own: Mapping[str, Track]
@@ -71,6 +80,11 @@ class Arms:
     champion_sums: Mapping[str, Floats] | None = None
     champion_spread: Scales | None = None
     champion: Mapping[str, Track] | None = None
+    novelty: Mapping[str, float] = field(default_factory=dict)
+
+    def nothing_new(self, metric: str) -> bool:
+        """True when the newest points only do what their own long series did before."""
+        return self.novelty.get(metric, 1.0) < 1
 
     @property
     def points(self) -> int:
@@ -93,8 +107,12 @@ def judge_anomaly(evidence: Evidence, policy: AnomalyPolicy) -> Verdict:
     two strongest, so that two detectors must agree (the only one, where one is enabled). FAIL when it reaches
     `anomaly_confidence_threshold`; WARN when a single detector fires; never critical. Fewer points with requests than
     `anomaly_points_minimum` give no verdict.
+
+    From `LONG` points on a metric counts only when its newest points are new by the long past of their own series, the
+    same time of other days included, and each metric is predicted from all the others to see whether they still
+    belong together. Alone, what the same time of earlier days leads one to expect is taken off first.
     """
-    arms = _arms(evidence)
+    arms = _long(_arms(evidence))
     cut = SENSITIVITIES[policy.anomaly_detection_sensitivity]
     strengths: dict[str, float | None] = dict.fromkeys(policy.anomaly_types)
     if arms.points >= policy.anomaly_points_minimum:
@@ -109,6 +127,7 @@ def judge_anomaly(evidence: Evidence, policy: AnomalyPolicy) -> Verdict:
         "against_champion": float(arms.champion is not None),
         "cpu": signal(evidence, "cpu"),
         "memory": signal(evidence, "memory"),
+        "novelty": max(arms.novelty.values(), default=None),
         **{f"{name}_strength": value for name, value in strengths.items()},
     }
     basis = Basis(
@@ -139,11 +158,13 @@ def _arms(evidence: Evidence) -> Arms:
     series, other = evidence.challenger.series, evidence.champion.series
     if evidence.weight_percent >= 100:
         own = _values(series, len(series.starts))
-        own = {name: values[own["requests"] > 0] for name, values in own.items()}
-        spread = scales(own)
+        usable = own["requests"] > 0
+        own = {name: values[usable] for name, values in own.items()}
+        times, spread = series.starts[usable], scales(own)
         tracks = measure(own, spread)
         # Alone, volume is the hour of the day.
-        return Arms(own, spread, tracks, {name: tracks[name] for name in METRICS if name != "volume"})
+        alone = {name: _seasonless(times, tracks[name]) for name in METRICS if name != "volume"}
+        return Arms(times, own, spread, tracks, alone)
     length = min(len(series.starts), len(other.starts))
     own, champion = _values(series, length), _values(other, length)
     usable = (own["requests"] > 0) & (champion["requests"] > 0)
@@ -152,7 +173,27 @@ def _arms(evidence: Evidence) -> Arms:
     spread, champion_spread = scales(own), scales(champion)
     tracks, others = measure(own, spread), measure(champion, champion_spread)
     difference = {name: tracks[name] - others[name] for name in METRICS}
-    return Arms(own, spread, tracks, difference, champion, champion_spread, others)
+    times = series.starts[len(series.starts) - length :][usable]
+    return Arms(times, own, spread, tracks, difference, champion, champion_spread, others)
+
+
+def _seasonless(times_s: Floats, track: Track) -> Track:
+    """The track less what the same time of earlier days leads one to expect, where a day is known and enough is left."""
+    if len(times_s) < LONG or times_s[-1] - times_s[0] < 1.25 * conformal.DAY_S:
+        return track
+    expected = conformal.expected(times_s, track.value)
+    return Track(track.value - expected, 2 * track.variance)
+
+
+def _long(arms: Arms) -> Arms:
+    """With the novelty of each metric, where the series is long enough to be its own yardstick."""
+    if arms.points < LONG:
+        return arms
+    found = {
+        metric: conformal.novelty(arms.times_s, track.value, arms.newest)
+        for metric, track in arms.difference.items()
+    }
+    return replace(arms, novelty=found)
 
 
 def _values(series: Series, length: int) -> dict[str, Floats]:
@@ -168,7 +209,7 @@ def _strength(name: str, evidence: Evidence, arms: Arms, cut: Sensitivity) -> fl
         case "pattern_changes":
             p_values = list(_level_shifts(arms))
         case "correlation_breakdown":
-            p_values = [correlation_breakdown(one, other) for one, other in _pairs(arms)]
+            p_values = list(_breakdowns(arms))
         case _:
             return _distribution_strength(evidence, cut)
     known = [value for value in p_values if value is not None and not math.isnan(value)]
@@ -186,7 +227,8 @@ def _outliers(arms: Arms, cut: Sensitivity) -> Iterator[float | None]:
     """Each of the newest points against the earlier ones, metric by metric."""
     newest = arms.newest
     for metric, track in arms.difference.items():
-        yield outlier(track[:-newest], track[-newest:], fence=cut.fence, one_sided=metric in ONE_SIDED)
+        found = outlier(track[:-newest], track[-newest:], fence=cut.fence, one_sided=metric in ONE_SIDED)
+        yield 1.0 if found is not None and arms.nothing_new(metric) else found
 
 
 def _level_shifts(arms: Arms) -> Iterator[float | None]:
@@ -194,11 +236,15 @@ def _level_shifts(arms: Arms) -> Iterator[float | None]:
     newest = arms.newest
     early, late = _summed(arms, slice(None, -newest)), _summed(arms, slice(-newest, None))
     for metric, track in arms.difference.items():
-        yield level_shift(track[:-newest], early[metric], late[metric], one_sided=metric in ONE_SIDED)
+        one_sided = metric in ONE_SIDED
+        found = level_shift(track[:-newest], early[metric], late[metric], one_sided=one_sided)
+        yield 1.0 if found is not None and arms.nothing_new(metric) else found
 
 
 def _summed(arms: Arms, points: slice) -> dict[str, Track]:
-    """A stretch of points summed up to one."""
+    """A stretch of points summed up to one; of a track that something was taken off, its precision-weighted mean."""
+    if arms.champion is None and arms.points >= LONG:
+        return {name: pooled(track[points]) for name, track in arms.difference.items()}
     own = measure(
         {name: values[points].sum(keepdims=True) for name, values in arms.sums.items()}, arms.spread
     )
@@ -207,6 +253,19 @@ def _summed(arms: Arms, points: slice) -> dict[str, Track]:
     sums = {name: values[points].sum(keepdims=True) for name, values in arms.champion_sums.items()}
     champion = measure(sums, arms.champion_spread)
     return {name: own[name] - champion[name] for name in METRICS}
+
+
+def _breakdowns(arms: Arms) -> Iterator[float | None]:
+    """Metrics that belonged together: each with all the others in a long series, else pair by pair."""
+    columns = [track.value for tracks in (arms.own, arms.champion or {}) for track in tracks.values()]
+    rows: Floats = np.stack(columns, axis=1)
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    found = breakdown(rows[: -arms.newest], rows[-arms.newest :]) if arms.points >= LONG else None
+    if found is not None:
+        yield from found.tolist()
+        return
+    for one, other in _pairs(arms):
+        yield correlation_breakdown(one, other)
 
 
 def _pairs(arms: Arms) -> Iterator[tuple[Floats, Floats]]:

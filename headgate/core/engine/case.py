@@ -24,10 +24,19 @@ _URGENCY = (
     EffectKind.RECORD_EVIDENCE,
     EffectKind.CLOSE_APPROVAL,
     EffectKind.REQUEST_APPROVAL,
+    EffectKind.HOOK,
     EffectKind.ALERT,
 )
 """Traffic first, people last: what is slow or away must not stand before what protects."""
-_BOOKKEEPING = ("effective_since", "sustained_since", "errors", "last_ruling", "alerts")
+_BOOKKEEPING = (
+    "effective_since",
+    "sustained_since",
+    "errors",
+    "last_ruling",
+    "alerts",
+    "looked_at",
+    "enhanced_until",
+)
 
 
 @dataclass(slots=True)
@@ -46,6 +55,11 @@ class Case:
     lasting: set[str] = field(default_factory=set)
     risk: Ruling = CALM
     problem: str | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """True when a breach must be confirmed before it counts."""
+        return self.rollout.spec.decision == "guarded"
 
     @classmethod
     def of(cls, rollout: Rollout, now: datetime) -> Self:
@@ -117,9 +131,14 @@ class Case:
 
     def alert_while(self, condition: str, level: str, message: str) -> None:
         """Tell people when a condition begins, and not again while it lasts."""
-        if condition not in self.before.alerts and condition not in self.lasting:
+        if self.begins(condition):
             self.alert(level, message)
+
+    def begins(self, condition: str) -> bool:
+        """Note that a condition lasts; True when it did not before this call."""
+        new = condition not in self.before.alerts and condition not in self.lasting
         self.lasting.add(condition)
+        return new
 
     def keep_alerts(self) -> None:
         """Leave the conditions that last as they are: this call does not look at them."""

@@ -1,8 +1,15 @@
 """Changes that nobody here made: seen, held, and settled by a person or by themselves."""
 
 from headgate.core.engine.case import Case
-from headgate.core.engine.matching import adopted_champion, is_emergency_stop, meets_users, mismatch
+from headgate.core.engine.matching import (
+    adopted_champion,
+    excluded_by,
+    is_emergency_stop,
+    meets_users,
+    mismatch,
+)
 from headgate.core.engine.retreat import begin_rollback
+from headgate.core.engine.slices import joined
 from headgate.core.rollout import (
     Decision,
     EffectKind,
@@ -106,6 +113,7 @@ def _adopt(case: Case, said: str, registry: RegistryView | None) -> StepResult:
         raise ConflictError("resume --adopt", f"challenger {rollout.challenger}", registry.challenger, hint)
     case.set(champion=champion)
     _adopt_weight(case, registry)
+    case.set(excluded=joined(rollout.excluded, excluded_by(registry)))
     case.enter(rollout.base_phase)
     case.stand()
     case.order(force=True)
@@ -134,5 +142,5 @@ def _adopt_weight(case: Case, registry: RegistryView) -> None:
     if shown <= 0:
         hint = "use rollback or abort to end it, or resume with --revert"
         raise ConflictError("resume --adopt", "a weight above 0", f"{shown:g} %", hint)
-    if shown < rollout.weight_percent:
+    if shown < rollout.served_percent:
         case.set(weight_percent=shown, step=rollout.spec.step_at(shown), soak_waived=None)

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from headgate.core.engine.actions import suspicious
 from headgate.core.engine.approvals import approval_spec, expire, request
 from headgate.core.engine.case import Case
-from headgate.core.rollout import Decision, Facts, PauseReason, Phase, StepResult
+from headgate.core.engine.harm import too_dear
+from headgate.core.engine.slices import left_behind, unsound
+from headgate.core.guard.decide import promotion_gap
+from headgate.core.rollout import Decision, EffectKind, Facts, PauseReason, Phase, StepResult
 from headgate.core.spec import format_duration
 from headgate.core.verdict import Check, Outcome
 
@@ -86,9 +90,13 @@ def _passing_through(case: Case) -> StepResult | None:
 def _judged(case: Case, facts: Facts, enabled: Sequence[str]) -> StepResult:
     stage = _stage(case)
     return (
-        _soaking(case, stage)
+        unsound(case, facts)
+        or _soaking(case, stage)
         or _too_few(case, facts, stage)
         or _signals(case, facts, enabled)
+        or _unproven(case, facts, enabled)
+        or too_dear(case, {name: facts.verdicts[name] for name in enabled})
+        or left_behind(case)
         or _waits_for_promote(case, stage)
         or _unapproved(case)
         or _advance(case, f"{stage.name}: soak, samples and every check passed")
@@ -129,7 +137,10 @@ def _too_few(case: Case, facts: Facts, stage: Stage) -> StepResult | None:
 
 
 def _signals(case: Case, facts: Facts, enabled: Sequence[str]) -> StepResult | None:
-    """Every enabled check must be there and must have passed; in shadow so must agreement, labels may come later."""
+    """Every enabled check must be there and must have passed; in shadow so must agreement, labels may come later.
+
+    A breach that is likely but not confirmed holds too: less traffic was just ordered for it.
+    """
     shadowing = case.rollout.base_phase is Phase.SHADOWING
     unknown, bad = list[str](), list[str]()
     for name in (*enabled, "agreement") if shadowing else enabled:
@@ -139,7 +150,7 @@ def _signals(case: Case, facts: Facts, enabled: Sequence[str]) -> StepResult | N
         elif verdict.outcome is Outcome.INSUFFICIENT_DATA:
             if not (shadowing and name == Check.ACCURACY):
                 unknown.append(f"{name}: {verdict.reason}")
-        elif not verdict.outcome.lets_traffic_forward:
+        elif suspicious(verdict) or not verdict.outcome.lets_traffic_forward:
             bad.append(f"{name} {verdict.outcome.value}: {verdict.reason}")
     if bad:
         case.stand()
@@ -147,7 +158,19 @@ def _signals(case: Case, facts: Facts, enabled: Sequence[str]) -> StepResult | N
     return _insufficient(case, "; ".join(unknown)) if unknown else None
 
 
-def _insufficient(case: Case, reason: str) -> StepResult:
+def _unproven(case: Case, facts: Facts, enabled: Sequence[str]) -> StepResult | None:
+    """Above a share of traffic, and to become champion, "no alarm" is not enough: not being worse must be shown."""
+    rollout, spec = case.rollout, case.rollout.spec
+    if not case.guarded or rollout.base_phase is not Phase.PROGRESSING:
+        return None
+    following = spec.ramp[rollout.step + 1 :]
+    if following and following[0].set_weight <= spec.evidence.required_above:
+        return None
+    gap = promotion_gap({name: facts.verdicts[name] for name in enabled if name in facts.verdicts})
+    return None if gap is None else _insufficient(case, gap, "promotion_evidence")
+
+
+def _insufficient(case: Case, reason: str, triggered_by: str = "insufficient_data") -> StepResult:
     if case.rollout.base_phase is Phase.WATCHING:
         case.stand()
     else:
@@ -155,7 +178,7 @@ def _insufficient(case: Case, reason: str) -> StepResult:
     case.alert_while(
         "insufficient_data", "warning", f"the soak is over, but there is too little data: {reason}"
     )
-    return case.rule(Decision.HOLD, reason, "insufficient_data")
+    return case.rule(Decision.HOLD, reason, triggered_by)
 
 
 def _waits_for_promote(case: Case, stage: Stage) -> StepResult | None:
@@ -185,6 +208,8 @@ def _advance(case: Case, reason: str) -> StepResult:
     if rollout.base_phase is Phase.WATCHING:
         case.enter(Phase.PROMOTED)
         case.set(finished_at=case.now)
+        if rollout.spec.watch.holdback > 0:
+            case.do(EffectKind.SYNC_REGISTRY)
         case.alert("info", f"version {rollout.challenger} is promoted: {reason}")
         return case.rule(Decision.ADVANCE, reason, "watched", 1.0)
     if rollout.base_phase is Phase.PROGRESSING and rollout.step == len(ramp) - 1:

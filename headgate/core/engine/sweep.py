@@ -1,29 +1,35 @@
 """One look at one rollout. The order of what is asked is the order of safety: back before forward."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from headgate.core.decision import SUSTAINED_SCORE, decide_rollback
+from headgate.core.decision import SUSTAINED_S, SUSTAINED_SCORE, decide_rollback
+from headgate.core.engine import suspicion
+from headgate.core.engine.actions import act
 from headgate.core.engine.case import CALM, Case
 from headgate.core.engine.foreign import look_at_registry
 from headgate.core.engine.forward import go_forward
-from headgate.core.engine.retreat import carry_on, rollback_by_rule, step_down
-from headgate.core.rollout import Decision, Facts, Phase, Rollout, StepResult
+from headgate.core.engine.harm import spend_budget
+from headgate.core.engine.retreat import carry_on, rollback_by_rule
+from headgate.core.engine.slices import send_back, tell_audits
+from headgate.core.guard.decide import decide_guarded
+from headgate.core.rollout import Decision, Facts, Phase, Rollout, Ruling, StepResult
 from headgate.core.verdict import Check, Outcome, Verdict
+from headgate.core.wording import evidence
 
-LATENCY_WEIGHT = 10.0
-"""Where a latency breach cuts the weight to, in percent (S0:83)."""
-CRITICAL_SCORE = 0.8
 WATCHED = (Check.ACCURACY, Check.LATENCY, Check.ERROR_RATE)
-"""The checks whose failure takes a new champion back."""
+"""The checks whose failure takes a new champion back, where it can't be confirmed beside the old one."""
+BLIND = timedelta(seconds=SUSTAINED_S / 2)
+"""A score is not known to have lasted over a longer gap between two looks (or three intervals, if that is more)."""
 
 
 def step(rollout: Rollout, facts: Facts, now: datetime) -> StepResult:
     """Judge a rollout once and move it by at most one stage.
 
-    The order: foreign change and emergency stop, critical and rollback rules, step-down, then everything that holds
-    it back (freeze, pause, registry, soak, samples, signals, approval), and last the advance. Rollback is judged
-    before any gate: holds are advisory, rollbacks are protective.
+    The order: foreign change and emergency stop, the gateway's event gate, rollback rules, harm budget, step-down, slices,
+    then everything that holds it back (freeze, pause, registry, sample ratio, soak, samples, signals, promotion's
+    evidence, approval), and last the advance. Rollback is judged before any gate: holds are advisory, rollbacks are
+    protective.
 
     Args:
         rollout: its state. facts: what was observed. now: the time.
@@ -36,15 +42,21 @@ def step(rollout: Rollout, facts: Facts, now: datetime) -> StepResult:
         return StepResult(rollout, rollout.last_ruling or CALM)
     if rollout.phase is Phase.ROLLING_BACK:
         return carry_on(case, facts)
+    case.set(looked_at=now)
     enabled = enabled_checks(rollout)
     verdicts = {name: facts.verdicts[name] for name in enabled if name in facts.verdicts}
     agreement = facts.verdicts.get("agreement") if rollout.base_phase is Phase.SHADOWING else None
     _tell_conditions(case, {**verdicts, "agreement": agreement} if agreement is not None else verdicts)
+    tell_audits(case, facts.audits)
+    act(case, verdicts)
     return (
         look_at_registry(case, facts)
+        or _by_trip(case, facts)
         or _by_risk(case, facts, verdicts)
         or _by_phase(case, facts, verdicts, agreement)
+        or spend_budget(case, facts, verdicts)
         or _step_down(case, facts, verdicts)
+        or send_back(case, facts)
         or go_forward(case, facts, enabled)
     )
 
@@ -73,12 +85,24 @@ def _tell_conditions(case: Case, verdicts: Mapping[str, Verdict]) -> None:
             case.alert_while(f"fail:{name}", "critical", f"{name}: {verdict.reason}")
 
 
+def _by_trip(case: Case, facts: Facts) -> StepResult | None:
+    """What a gateway has cut off already is taken back for good, whatever the windows say."""
+    trip = facts.trip
+    if trip is None or not case.rollout.exposed:
+        return None
+    seen = f"{trip.failures} of {trip.requests} requests failed at {trip.gateway}"
+    return rollback_by_rule(
+        case,
+        "event_gate",
+        f"event gate: {seen}, evidence {evidence(trip.log_e)}, cut off at {trip.at:%H:%M:%S} UTC",
+        registry=facts.registry,
+        decision=Decision.IMMEDIATE_ROLLBACK,
+    )
+
+
 def _by_risk(case: Case, facts: Facts, verdicts: Mapping[str, Verdict]) -> StepResult | None:
-    """The documents' decision engine, with the time for which the score has been high."""
-    since = case.rollout.sustained_since
-    sustained_s = (case.now - since).total_seconds() if since is not None else 0.0
-    case.risk = ruling = decide_rollback(verdicts, sustained_s=sustained_s)
-    case.set(sustained_since=(since or case.now) if ruling.risk_score >= SUSTAINED_SCORE else None)
+    """The decision engine: the documents' score and how long it has been high, or the evidence of all checks."""
+    case.risk = ruling = _ruling(case, verdicts)
     if ruling.decision is Decision.CONTINUE:
         return None
     return rollback_by_rule(
@@ -89,6 +113,21 @@ def _by_risk(case: Case, facts: Facts, verdicts: Mapping[str, Verdict]) -> StepR
         decision=ruling.decision,
         confidence=ruling.confidence,
     )
+
+
+def _ruling(case: Case, verdicts: Mapping[str, Verdict]) -> Ruling:
+    if case.guarded:
+        case.set(sustained_since=None)
+        return decide_guarded(verdicts, case.rollout.spec.evidence)
+    before = case.before
+    longest = max(BLIND, 3 * before.spec.analysis.interval)
+    seen = before.looked_at is not None and case.now - before.looked_at <= longest
+    since = before.sustained_since if seen else None
+    ruling = decide_rollback(
+        verdicts, sustained_s=(case.now - since).total_seconds() if since is not None else 0.0
+    )
+    case.set(sustained_since=(since or case.now) if ruling.risk_score >= SUSTAINED_SCORE else None)
+    return ruling
 
 
 def _by_phase(
@@ -107,39 +146,18 @@ def _by_phase(
             reason = f"in shadow, {verdicts[failed].reason}"
             return rollback_by_rule(case, f"shadow_{failed}", reason, registry=facts.registry)
     if rollout.base_phase is Phase.WATCHING:
-        lost = next((name for name in WATCHED if name in verdicts and verdicts[name].outcome.triggered), None)
+        lost = next((name for name, verdict in verdicts.items() if _takes_back(case, name, verdict)), None)
         if lost is not None:
             reason = f"after promotion, {verdicts[lost].reason}"
-            return rollback_by_rule(case, f"watch_{lost.value}", reason, registry=facts.registry)
+            return rollback_by_rule(case, f"watch_{lost}", reason, registry=facts.registry)
     return None
 
 
-def _step_down(case: Case, facts: Facts, verdicts: Mapping[str, Verdict]) -> StepResult | None:
-    """Cut the weight where a check or the score asks for less, on evidence of this step only.
+def _takes_back(case: Case, name: str, verdict: Verdict) -> bool:
+    """Any failure that is confirmed, and of the others those of the checks that users feel."""
+    confirmed = case.guarded and verdict.standing is not None and verdict.standing.confirmed
+    return verdict.outcome.triggered and (confirmed or name in WATCHED)
 
-    Not while the registry can't be reached: the order could not be carried out, and until it is, nothing would be
-    known about the challenger that still serves. A rollback needs no registry.
-    """
-    rollout = case.rollout
-    seen = facts.registry is not None and not facts.effects_pending and case.problem is None
-    if rollout.base_phase is not Phase.PROGRESSING or rollout.effective_since is None or not seen:
-        return None
-    weight, because = rollout.weight_percent, list[str]()
-    for check, lower in ((Check.ACCURACY, weight / 2), (Check.LATENCY, min(weight, LATENCY_WEIGHT))):
-        verdict = verdicts.get(check)
-        if verdict is not None and verdict.outcome.triggered and lower < rollout.weight_percent:
-            weight = min(weight, lower)
-            because.append(f"{check.value}: {verdict.reason}")
-    review = SUSTAINED_SCORE <= case.risk.risk_score < CRITICAL_SCORE
-    if review:
-        weight = min(weight, rollout.weight_percent / 2)
-        because.append(f"risk score {case.risk.risk_score:.2f} is high, a person must review")
-    if not because:
-        return None
-    reason = f"{rollout.weight_percent:g} % -> {weight:g} %; " + "; ".join(because)
-    limit = rollout.spec.max_step_downs
-    if rollout.step_downs + 1 > limit:
-        reason = f"step-downs ({rollout.step_downs + 1}) > maxStepDowns ({limit}); {reason}"
-        return rollback_by_rule(case, "step_down_limit", reason, registry=facts.registry)
-    case.set(step_downs=rollout.step_downs + 1, manual_hold=rollout.manual_hold or review)
-    return step_down(case, weight, "risk_score" if review else "check", reason)
+
+def _step_down(case: Case, facts: Facts, verdicts: Mapping[str, Verdict]) -> StepResult | None:
+    return (suspicion.by_suspicion if case.guarded else suspicion.by_rule)(case, facts, verdicts)

@@ -15,6 +15,10 @@ MAX_ARMS = 16
 WEIGHT_TOLERANCE = 1e-6
 """How far a sum of 0-1 weights may be from 1.0, for 0.7 + 0.2 + 0.1 and its like."""
 _PERCENT_TOLERANCE = 100 * WEIGHT_TOLERANCE
+_NEEDED = frozenset({"revision", "rollout_id", "weights", "frozen", "salt"})
+_OPTIONAL = frozenset({"holdback", "excluded"})
+HOLDBACK = "holdback"
+"""The arm of those who stay with the old champion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,9 @@ class Split:
         frozen: True = no key that is not yet in may come in (weights may only fall).
         salt: mixed into the bucket of every key.
         revision: grows by one with every write.
+        holdback: version -> percent of traffic that stays with it while the champion is watched, taken from bucket 100
+            downward: who was with it before it was replaced.
+        excluded: input column -> values; a request with one of them is the champion's.
     """
 
     rollout_id: str | None = None
@@ -34,6 +41,8 @@ class Split:
     frozen: bool = False
     salt: str = ""
     revision: int = 0
+    holdback: Mapping[str, float] = field(default_factory=dict)
+    excluded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Reason(StrEnum):
@@ -50,36 +59,47 @@ class Reason(StrEnum):
     FALLBACK_TIMEOUT = "fallback_timeout"
     FALLBACK_NOT_LOADED = "fallback_not_loaded"
     TEST_DISABLED = "test_disabled"
+    HOLDBACK = "holdback"
+    """A key that stays with the old champion while the new one is watched."""
+    EXCLUDED = "excluded"
+    """The request belongs to a segment that was sent back to the champion."""
     SHADOW = "shadow"
     """A mirrored call; its answer is thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Who is to answer. `arm` is `champion`, `challenger`, `challenger-2` …"""
+    """Who is to answer. `arm` is `champion`, `challenger`, `challenger-2` … or `holdback`."""
 
     version: str
     arm: str
     reason: Reason
 
 
-def assign(split: Split, champion: str, live: Collection[str], key: str) -> Assignment:
+def assign(
+    split: Split, champion: str, live: Collection[str], key: str, holdback: str | None = None
+) -> Assignment:
     """Find the version for a key.
 
     The first challenger's share grows from bucket 0 upward and the second's from 100 downward, so both keep every
     key they have while they grow. A third and later ones stand after the first and move when those before them do.
-    A version that is not live keeps its place, but the champion serves it.
+    A version that is not live keeps its place, but the champion serves it. The hold-back comes first, from 100
+    downward: whom a challenger of 95 % never reached stays where he was when that challenger becomes champion.
 
     Args:
         split: the weights; their order is the order of the arms.
         champion: the version that gets all that no live arm claims.
         live: versions that hold a challenger alias.
         key: the routing key.
+        holdback: the version that holds the alias holdback; without the alias its share is the champion's.
     """
     arms = [(version, weight) for version, weight in split.weights.items() if version != champion]
-    if not any(weight > 0 and version in live for version, weight in arms):
+    held = split.holdback.get(holdback, 0.0) if holdback is not None and holdback != champion else 0.0
+    if held <= 0 and not any(weight > 0 and version in live for version, weight in arms):
         return Assignment(champion, "champion", Reason.CHAMPION_ONLY)
     position = bucket(key, split.salt)
+    if holdback is not None and held > 0 and position >= 100.0 - held:
+        return Assignment(holdback, HOLDBACK, Reason.HOLDBACK)
     low = 0.0
     for index, (version, weight) in enumerate(arms):
         if index == 1:
@@ -96,33 +116,50 @@ def assign(split: Split, champion: str, live: Collection[str], key: str) -> Assi
 
 
 def without(split: Split, version: str) -> Split:
-    """The split with a version's weight at 0; every other arm keeps its place."""
+    """The split with a version's weight at 0; every other arm, and the hold-back, keeps its place."""
     weights = {name: 0.0 if name == version else weight for name, weight in split.weights.items()}
     return replace(split, weights=weights)
 
 
 def hold_frozen(before: Split | None, after: Split) -> Split:
-    """The split to follow after `before`: while frozen, within one rollout, no weight grows."""
+    """The split to follow after `before`: while frozen, within one rollout, nothing more goes to a challenger.
+
+    No weight grows, no hold-back shrinks, no excluded value is let in again.
+    """
     if before is None or not after.frozen or before.rollout_id != after.rollout_id:
         return after
     weights = {name: min(weight, before.weights.get(name, 0.0)) for name, weight in after.weights.items()}
-    return replace(after, weights=weights)
+    holdback = dict(before.holdback)
+    for name, percent in after.holdback.items():
+        holdback[name] = max(percent, holdback.get(name, 0.0))
+    excluded = dict(before.excluded)
+    for column, values in after.excluded.items():
+        excluded[column] = tuple(dict.fromkeys((*excluded.get(column, ()), *values)))
+    return replace(after, weights=weights, holdback=holdback, excluded=excluded)
 
 
 def encode_split(split: Split) -> str:
-    """The tag's text.
+    """The tag's text; hold-back and excluded values stand in it only when there are any.
 
     Raises:
         ValueError: the split could not be read back.
     """
-    body = {
+    body: dict[str, Any] = {
         "revision": split.revision,
         "rollout_id": split.rollout_id,
         "weights": dict(split.weights),
         "frozen": split.frozen,
         "salt": split.salt,
     }
+    if split.holdback:
+        body["holdback"] = dict(split.holdback)
+    if split.excluded:
+        body["excluded"] = {column: list(values) for column, values in split.excluded.items()}
     text = json.dumps(body, separators=(",", ":"))
+    if split.excluded and len(text) > MAX_TAG_CHARS:
+        count = sum(len(values) for values in split.excluded.values())
+        problem = f"{count} excluded values of {', '.join(split.excluded)} make {len(text)} characters"
+        raise ValueError(f"{problem}, more than {MAX_TAG_CHARS}: exclude fewer values")
     decode_split(text)
     return text
 
@@ -139,11 +176,9 @@ def decode_split(text: str) -> Split:
         body = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError as err:
         raise ValueError("nested too deep") from err
-    known = {"revision", "rollout_id", "weights", "frozen", "salt"}
     _require(isinstance(body, dict), "not a JSON object")
-    _require(
-        body.keys() == known, f"missing {sorted(known - body.keys())}, unknown {sorted(body.keys() - known)}"
-    )
+    missing, unknown = sorted(_NEEDED - body.keys()), sorted(body.keys() - _NEEDED - _OPTIONAL)
+    _require(not missing and not unknown, f"missing {missing}, unknown {unknown}")
     revision, rollout_id, frozen, salt = (body[name] for name in ("revision", "rollout_id", "frozen", "salt"))
     _require(
         type(revision) is int and revision >= 0, f"revision is {revision!r}, must be a whole number >= 0"
@@ -152,12 +187,26 @@ def decode_split(text: str) -> Split:
     _require(named, f"rollout_id is {rollout_id!r}, must be a text or null")
     _require(type(frozen) is bool, f"frozen is {frozen!r}, must be true or false")
     _require(isinstance(salt, str), f"salt is {salt!r}, must be a text")
-    return Split(rollout_id, _percents(body["weights"]), frozen, salt, revision)
+    weights, holdback = _percents(body["weights"]), _percents(body.get("holdback", {}), "holdback")
+    _require(len(holdback) <= 1, f"holdback names {len(holdback)} versions, must be at most 1")
+    total = math.fsum((*weights.values(), *holdback.values()))
+    _require(total <= 100 + _PERCENT_TOLERANCE, f"weights and holdback sum to {total:g}, must be at most 100")
+    excluded = _excluded(body.get("excluded", {}))
+    return Split(rollout_id, weights, frozen, salt, revision, holdback, excluded)
 
 
-def _percents(weights: Any) -> dict[str, float]:
-    _require(isinstance(weights, dict), f"weights is {weights!r}, must be an object of version: percent")
-    _require(len(weights) <= MAX_ARMS, f"{len(weights)} weights are more than {MAX_ARMS}")
+def _excluded(columns: Any) -> dict[str, tuple[str, ...]]:
+    _require(isinstance(columns, dict), f"excluded is {columns!r}, must be an object of column: values")
+    for column, values in columns.items():
+        good = column != "" and isinstance(values, list) and values != []
+        good = good and all(isinstance(value, str) for value in values)
+        _require(good, f"excluded values of {column!r} are {values!r}, must be a list of texts")
+    return {column: tuple(values) for column, values in columns.items()}
+
+
+def _percents(weights: Any, name: str = "weights") -> dict[str, float]:
+    _require(isinstance(weights, dict), f"{name} is {weights!r}, must be an object of version: percent")
+    _require(len(weights) <= MAX_ARMS, f"{len(weights)} {name} are more than {MAX_ARMS}")
     for version, weight in weights.items():
         _require(version != "", "a weight has no version")
         good = _is_number(weight, most=100)
