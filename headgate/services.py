@@ -6,6 +6,7 @@ from typing import Self
 
 from headgate.registry import Registry
 from headgate.settings import Settings, load_settings
+from headgate.store.news import default_grace_s
 from headgate.store.store import Store
 
 
@@ -22,8 +23,11 @@ class Services:
         Raises:
             ConfigError: no address is known.
         """
-        bucket_s = max(1, round(self.settings.bucket_s))
-        return Store(self.settings.required("database_url"), bucket_s=bucket_s)
+        settings = self.settings
+        bucket_s = max(1, round(settings.bucket_s))
+        # A challenger that takes as long as it may is logged that much later.
+        grace_s = max(default_grace_s(bucket_s), settings.predict_timeout_s + settings.flush_s)
+        return Store(settings.required("database_url"), bucket_s=bucket_s, grace_s=grace_s)
 
     @cached_property
     def registry(self) -> Registry:

@@ -11,8 +11,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from headgate.core.rollout import Rollout
-from headgate.core.verdict import Outcome, Verdict
+from headgate.core.verdict import Outcome, Standing, Verdict
 
+_VERDICT = tuple(Verdict.__dataclass_fields__)
+_STANDING = tuple(Standing.__dataclass_fields__)
+_BESIDE = ("literal", "guarded")
 _ROLLOUT: TypeAdapter[Rollout] = TypeAdapter(Rollout)
 
 
@@ -25,6 +28,8 @@ def clean_text(text: str) -> str:
     """The text without what PostgreSQL can't hold: NUL and lone surrogates become U+FFFD."""
     if "\x00" in text:
         text = text.replace("\x00", "\ufffd")
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -34,6 +39,16 @@ def clean_text(text: str) -> str:
 
 def plain(value: Any) -> Any:
     """The value as plain JSON; numbers that are not finite become their name, so they stay visible."""
+    # The most frequent kinds first: a sweep of a fleet writes half a million values.
+    kind = type(value)
+    if kind is float:
+        return value if math.isfinite(value) else str(value)
+    if value is None or kind is int or kind is bool:
+        return value
+    if kind is str:
+        return clean_text(value)
+    if kind is dict:
+        return {clean_text(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, Enum):
         return plain(value.value)
     if isinstance(value, str):
@@ -75,16 +90,25 @@ def verdicts_to_json(verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
-    return {name: getattr(verdict, name) for name in Verdict.__dataclass_fields__}
+    fields = {name: getattr(verdict, name) for name in _VERDICT}
+    if verdict.standing is not None:
+        fields["standing"] = {name: getattr(verdict.standing, name) for name in _STANDING}
+    for name in _BESIDE:
+        beside = fields[name]
+        if beside is not None:
+            fields[name] = _verdict_fields(beside)
+    return fields
 
 
 def verdicts_from_json(data: Mapping[str, Any]) -> dict[str, Verdict]:
-    """Read what `verdicts_to_json` wrote."""
+    """Read what `verdicts_to_json` wrote, by this version or an older one."""
     return {name: _verdict(fields) for name, fields in data.items()}
 
 
 def _verdict(fields: Mapping[str, Any]) -> Verdict:
-    numbers = {name: None if value is None else float(value) for name, value in fields["numbers"].items()}
+    numbers = {name: _number(value) for name, value in fields["numbers"].items()}
+    beside = {name: fields.get(name) for name in _BESIDE}
+    standing = fields.get("standing")
     return Verdict(
         check=fields["check"],
         outcome=Outcome(fields["outcome"]),
@@ -95,7 +119,23 @@ def _verdict(fields: Mapping[str, Any]) -> Verdict:
         numbers=numbers,
         indicators=tuple(fields["indicators"]),
         actions=tuple(fields["actions"]),
+        standing=None if standing is None else _standing(standing),
+        **{name: None if verdict is None else _verdict(verdict) for name, verdict in beside.items()},
     )
+
+
+def _standing(fields: Mapping[str, Any]) -> Standing:
+    known: dict[str, Any] = {name: _number(fields[name]) for name in _STANDING if name in fields}
+    for name in ("n_challenger", "n_champion"):
+        known[name] = int(known.get(name) or 0)
+    return Standing(**known)
+
+
+def _number(value: Any) -> Any:
+    """A number as it was before `plain`; those that are not finite stand there by name."""
+    if isinstance(value, Mapping):
+        return {name: _number(part) for name, part in value.items()}
+    return None if value is None else float(value)
 
 
 def ruling_to_json(ruling: Any) -> dict[str, Any]:

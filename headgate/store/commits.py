@@ -31,6 +31,7 @@ _OUTSIDE = frozenset(
         EffectKind.REQUEST_APPROVAL,
         EffectKind.CLOSE_APPROVAL,
         EffectKind.RECORD_EVIDENCE,
+        EffectKind.HOOK,
     }
 )
 """Effects that go through the outbox; the others are PostgreSQL's own and happen in the transaction."""

@@ -9,8 +9,8 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from headgate.store.rows import PREDICTION_COLUMNS, Batch, moment
-from headgate.store.schema import HISTOGRAM_COLUMNS, ROLLUP_KEY, SUM_COLUMNS, predictions, rollups
-from headgate.store.tally import Tally
+from headgate.store.schema import HISTOGRAM_COLUMNS, ROLLUP_KEY, SUM_COLUMNS, labelled, predictions, rollups
+from headgate.store.tally import LABEL_COLUMNS, Labelled, Tally
 
 ROLLUP_LOCK = 7_302_003
 """Taken before labels are looked up and held to the commit: of a prediction and its outcome in two concurrent
@@ -50,6 +50,13 @@ _UPSERT = sql.SQL(
     ),
 )
 
+_LABELS = sql.SQL("INSERT INTO labelled ({names}) SELECT * FROM unnest({arrays})").format(
+    names=sql.SQL(", ").join(map(sql.Identifier, LABEL_COLUMNS)),
+    arrays=sql.SQL(", ").join(
+        sql.SQL("%s::{}[]").format(sql.SQL(sql_type(labelled.columns[name]))) for name in LABEL_COLUMNS
+    ),
+)
+
 _NEW_OUTCOMES = """
 INSERT INTO outcomes (model, tenant, request_id, "row", label, at)
 SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::int4[], %s::text[], %s::timestamptz[])
@@ -61,12 +68,15 @@ WITH known AS MATERIALIZED (
     SELECT o.* FROM (SELECT DISTINCT * FROM unnest(%(tenants)s::text[], %(models)s::text[],
         %(requests)s::text[], %(rows)s::int4[]) AS k (tenant, model, request_id, "row")) k
     JOIN outcomes o USING (tenant, model, request_id, "row")
+), number AS MATERIALIZED (
+    SELECT nextval('labelled_seq_seq') AS seq
 )
-UPDATE predictions p SET label = o.label, labelled_at = o.at FROM known o
+UPDATE predictions p SET label = o.label, labelled_at = o.at, label_seq = number.seq FROM known o, number
 WHERE p.tenant = o.tenant AND p.model = o.model AND p.request_id = o.request_id AND p."row" = o."row"
   AND p.label IS NULL AND p.time >= %(since)s AND p.time <= %(until)s
-RETURNING p.tenant, p.model, p.version, p.arm, coalesce(p.rollout_id, ''),
-  (extract(epoch FROM p.time) * 1000000)::bigint, p.prediction = p.label, p.confidence, p.request_id, p."row"
+RETURNING p.request_id, p."row", p.tenant, p.model, p.version, p.arm, coalesce(p.rollout_id, ''),
+  (extract(epoch FROM p.time) * 1000000)::bigint, p.prediction = p.label, p.champion_prediction = p.label, p.confidence,
+  greatest(0, extract(epoch FROM p.labelled_at - p.time))::float8, p.reason
 """
 
 
@@ -87,7 +97,7 @@ def write_batch(cursor: Cursor[TupleRow], batch_id: str, batch: Batch, *, writer
     _join(cursor, new, _ALWAYS, tally)
     for row in batch.predictions:
         tally.add_prediction(row)
-    add_rollups(cursor, tally.columns(writer))
+    _add(cursor, tally, writer)
     return True
 
 
@@ -105,7 +115,7 @@ def write_outcomes(
     new = _insert_outcomes(cursor, outcomes)
     _lock(cursor)
     joined = _join(cursor, new, _ALWAYS, tally)
-    add_rollups(cursor, tally.columns(writer))
+    _add(cursor, tally, writer)
     return {key: key in joined for key in new}
 
 
@@ -113,6 +123,13 @@ def add_rollups(cursor: Cursor[TupleRow], columns: Sequence[list[Any]]) -> None:
     """Add rows, given column by column, to the rollups; the caller holds `ROLLUP_LOCK`."""
     if columns[0]:
         cursor.execute(_UPSERT, list(columns))
+
+
+def _add(cursor: Cursor[TupleRow], tally: Tally, writer: str) -> None:
+    add_rollups(cursor, tally.columns(writer))
+    labels = tally.label_columns()
+    if labels[0]:
+        cursor.execute(_LABELS, labels)
 
 
 def _lock(cursor: Cursor[TupleRow]) -> None:
@@ -150,10 +167,12 @@ def _join(
     given = {"tenants": tenants, "models": models, "requests": requests, "rows": rows}
     cursor.execute(_JOIN, given | {"since": times[0], "until": times[1]}, prepare=False)
     joined: set[OutcomeKey] = set()
-    for tenant, model, version, arm, rollout_id, time_us, correct, confidence, request_id, row in cursor:
-        joined.add((tenant, model, request_id, row))
+    for request_id, row, *arm, rollout_id, time_us, correct, beside, confidence, delay_s, reason in cursor:
+        joined.add((arm[0], arm[1], request_id, row))
         # None: the version gave no answer that could be right or wrong.
         if correct is not None:
-            key = (tenant, model, version, arm)
-            tally.add_outcome(key, rollout_id, time_us, correct=correct, confidence=confidence)
+            names = (arm[0], arm[1], arm[2], arm[3])
+            tally.add_label(
+                Labelled(names, rollout_id, time_us, correct, beside, confidence, delay_s, reason)
+            )
     return joined

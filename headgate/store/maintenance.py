@@ -19,12 +19,16 @@ FOLDS = ((timedelta(minutes=30), 60), (timedelta(hours=2), 3600))
 """Buckets that ended this long ago are folded into buckets of so many seconds; later where a live rollout looks
 back further. Hours come early so that a day of a thousand rollouts is read in a second."""
 KEEP = timedelta(days=90)
+KEEP_LABELLED = timedelta(days=14)
+"""How long label increments are kept; a test that has not counted them by then misses them."""
+CATCH_UP = timedelta(days=7)
+"""How long sums are kept fine for a rollout whose tests have not counted them."""
 _ROWS_AT_ONCE = 50_000
 _MAINTENANCE_LOCK = 7_302_004
 _PREFIX = "predictions_"
 
 # A bucket in which a live rollout's evidence begins is left as it is: folded, its good part could not be told
-# from the part before.
+# from the part before. So are those that its sequential tests have not counted, for as long as they may catch up.
 _OLD = """
 WITH old AS (
     SELECT r.ctid, to_timestamp(floor(extract(epoch FROM bucket) / %(wide)s) * %(wide)s) AS wide FROM rollups r
@@ -32,6 +36,11 @@ WITH old AS (
         SELECT 1 FROM rollouts l WHERE l.live AND l.tenant = r.tenant AND l.model = r.model
         AND l.evidence_since > to_timestamp(floor(extract(epoch FROM r.bucket) / %(wide)s) * %(wide)s)
         AND l.evidence_since < to_timestamp(floor(extract(epoch FROM r.bucket) / %(wide)s + 1) * %(wide)s))
+    AND NOT EXISTS (
+        SELECT 1 FROM rollouts l LEFT JOIN evidence_state e ON e.rollout_id = l.id AND e.segment = ''
+        WHERE l.live AND l.tenant = r.tenant AND l.model = r.model AND r.bucket >= %(caught_up)s
+        AND coalesce(e.counted_until, l.created_at)
+            < to_timestamp(floor(extract(epoch FROM r.bucket) / %(wide)s + 1) * %(wide)s))
     ORDER BY bucket LIMIT %(limit)s
 ), gone AS (
     DELETE FROM rollups r USING old WHERE r.ctid = old.ctid RETURNING r.*, old.wide
@@ -46,6 +55,11 @@ _FOLD = sql.SQL(_OLD).format(
         sql.SQL("string_agg({}, ''::bytea)").format(sql.Identifier(name)) for name in HISTOGRAM_COLUMNS
     ),
 )
+
+_PRUNE_STATES = (
+    "DELETE FROM evidence_state e USING rollouts r WHERE r.id = e.rollout_id AND r.finished_at < %s"
+)
+_PRUNE_TRIPS = "DELETE FROM trips t USING rollouts r WHERE r.id = t.rollout_id AND r.finished_at < %s"
 
 
 def ensure_partition(cursor: Cursor[TupleRow], day: date) -> bool:
@@ -83,7 +97,8 @@ class Maintenance(Part):
         Sums stay equal; the newest half hour is left as it is. Call it every few minutes.
         """
         looked_back = self._longest_look_back()
-        return sum(self._fold_into(wide, now - max(age, looked_back)) for age, wide in FOLDS)
+        caught_up = now - CATCH_UP
+        return sum(self._fold_into(wide, now - max(age, looked_back), caught_up) for age, wide in FOLDS)
 
     def _longest_look_back(self) -> timedelta:
         """Seconds that the series of the live rollouts reach back, with some to spare."""
@@ -106,22 +121,29 @@ class Maintenance(Part):
             self.ensure_partitions([(now + timedelta(days=ahead)).date() for ahead in range(3)])
             self.fold(now)
             self.drop_predictions(now - keep)
+            self.prune_evidence(now, keep=keep)
         return True
 
-    def _fold_into(self, wide: int, ended_before: datetime) -> int:
+    def _fold_into(self, wide: int, ended_before: datetime, caught_up: datetime) -> int:
         aligned = datetime.fromtimestamp(ended_before.timestamp() // wide * wide, tz=ended_before.tzinfo)
+        given = {"wide": wide, "before": aligned, "caught_up": caught_up, "limit": _ROWS_AT_ONCE}
         written = 0
         while True:
             with self.db.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ROLLUP_LOCK])
-                cursor.execute(
-                    _FOLD, {"wide": wide, "before": aligned, "limit": _ROWS_AT_ONCE}, prepare=False
-                )
+                cursor.execute(_FOLD, given, prepare=False)
                 rows = cursor.fetchall()
                 if not rows:
                     return written
                 add_rollups(cursor, _compacted(rows))
             written += len(rows)
+
+    def prune_evidence(self, now: datetime, *, keep: timedelta = KEEP) -> None:
+        """Delete label increments after `KEEP_LABELLED`, and what is remembered of rollouts that ended before `keep`."""
+        with self.db.cursor() as cursor:
+            cursor.execute("DELETE FROM labelled WHERE at < %s", [now - KEEP_LABELLED])
+            cursor.execute(_PRUNE_STATES, [now - keep])
+            cursor.execute(_PRUNE_TRIPS, [now - keep])
 
     def drop_predictions(self, before: datetime) -> int:
         """Delete predictions, outcomes and batch ids older than `before`; sums and audit stay.

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from headgate.core.evidence import Sums
 from headgate.core.rollout import RecoveryFacts, Rollout
 from headgate.core.stats.histograms import latency_quantiles_ms
+from headgate.store.codec import utc_now
 from headgate.store.database import Part
 from headgate.store.schema import predictions
 from headgate.store.windows import Window, Windows
@@ -70,6 +71,31 @@ SELECT dimension, coalesce(part, '') AS value, arm, version, count(*) AS request
 FROM cut GROUP BY dimension, part, arm, version ORDER BY dimension, requests DESC, value, arm, version LIMIT :limit
 """
 
+# Labelling one arm's unsure answers and not the other's would make that arm look worse than it is: both are taken from
+# the bottom of their own ranking, and a disagreement's label tells on both at once.
+_QUEUE = """
+WITH open AS (
+    SELECT *, agrees IS FALSE AND arm = 'shadow' AS differs,
+        percent_rank() OVER (PARTITION BY version, arm ORDER BY confidence) AS sureness
+    FROM (
+        SELECT * FROM predictions WHERE rollout_id = :id AND time >= :since AND label IS NULL
+        AND prediction IS NOT NULL AND version IN (:challenger, :champion) AND reason NOT IN ('fallback', 'excluded')
+        ORDER BY time DESC LIMIT 200000
+    ) newest
+), ordered AS (
+    SELECT *, row_number() OVER (PARTITION BY request_id, "row" ORDER BY differs DESC, sureness NULLS LAST) AS place
+    FROM open
+)
+SELECT request_id, "row", time, model, tenant, arm,
+    CASE WHEN version = :challenger THEN prediction END AS challenger_prediction,
+    CASE WHEN version = :challenger THEN confidence END AS challenger_confidence,
+    CASE WHEN version = :challenger THEN champion_prediction ELSE prediction END AS champion_prediction,
+    CASE WHEN version = :challenger THEN champion_confidence ELSE confidence END AS champion_confidence, inputs
+FROM ordered WHERE place = 1
+ORDER BY differs DESC, CASE WHEN differs THEN abs(confidence - champion_confidence) END DESC NULLS LAST,
+    CASE WHEN differs THEN confidence END NULLS LAST, sureness NULLS LAST, time DESC, request_id, "row" LIMIT :limit
+"""
+
 
 class Review(Part):
     """Reads the rows behind the sums."""
@@ -100,6 +126,27 @@ class Review(Part):
         with self.db.transaction() as connection:
             rows = connection.execute(query.order_by(telling, p.time.desc()).limit(limit)).mappings()
             return [dict(row) for row in rows]
+
+    def label_queue(self, rollout: Rollout, limit: int = 500) -> list[dict[str, Any]]:
+        """Unlabelled answers whose label tells most, of the last 7 days, each request's row once.
+
+        First shadow answers that differ from the champion's, those with the widest gap in confidence before, then the
+        answers that either version was least sure of.
+
+        Returns:
+            request_id, row, time, model, tenant, arm, challenger_prediction, challenger_confidence,
+            champion_prediction, champion_confidence (None where a version did not answer), inputs.
+        """
+        until = rollout.finished_at if rollout.finished_at is not None else utc_now()
+        given = {
+            "id": rollout.id,
+            "challenger": rollout.challenger,
+            "champion": rollout.champion,
+            "since": max(rollout.created_at, until - timedelta(days=7)),
+            "limit": limit,
+        }
+        with self.db.transaction() as connection:
+            return [dict(row) for row in connection.execute(sa.text(_QUEUE), given).mappings()]
 
     def breakdown(self, rollout: Rollout, now: datetime, limit: int = 500) -> list[Slice]:
         """Both versions' counts by segment, by prediction and by error since the rollout began (at most 7 days)."""

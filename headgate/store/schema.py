@@ -185,7 +185,11 @@ predictions = sa.Table(
     _maybe_text("champion_version"),
     _maybe_text("label"),
     sa.Column("labelled_at", _WHEN),
+    sa.Column("label_seq", sa.BigInteger),
     sa.Index("predictions_request", "tenant", "model", "request_id"),
+    sa.Index(
+        "predictions_labelled", "rollout_id", "label_seq", postgresql_where=sa.text("label_seq IS NOT NULL")
+    ),
     sa.Index("predictions_rollout", "rollout_id", "time", postgresql_where=sa.text("rollout_id IS NOT NULL")),
     postgresql_partition_by="RANGE (time)",
 )
@@ -234,6 +238,53 @@ rollups = sa.Table(
 )
 """One row per key and ten seconds (or minute, hour: `bucket_s`). A histogram is a run of 6-byte entries, bin (u16) and
 count (u32), little-endian; the same bin may come several times, so two histograms add by being joined end to end."""
+
+labelled = sa.Table(
+    "labelled",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True),
+    sa.Column("at", _WHEN, nullable=False, server_default=sa.text("clock_timestamp()")),
+    _text("tenant"),
+    _text("model"),
+    _text("version"),
+    _text("arm"),
+    _text("rollout_id"),
+    sa.Column("bucket", _WHEN, nullable=False),
+    *(
+        sa.Column(name, sa.Integer, nullable=False)
+        for name in ("outcomes", "correct", "pairs_won", "pairs_lost", "pairs_tied")
+    ),
+    sa.Column("delay_s", sa.Double, nullable=False),
+    sa.Index("labelled_new", "tenant", "model", "seq"),
+    sa.Index("labelled_at", "at"),
+)
+"""What each flush added by labels, by bucket of prediction time; only grows. `delay_s` is the sum over the labels.
+
+Every writer holds `ROLLUP_LOCK` from before it takes numbers until it has committed, so who has read up to a number
+never misses a smaller one. `predictions.label_seq` is from the same row of numbers."""
+
+evidence_state = sa.Table(
+    "evidence_state",
+    metadata,
+    sa.Column("rollout_id", sa.Text, sa.ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True),
+    _text("segment", primary_key=True, server_default=""),
+    sa.Column("counted_until", _WHEN),
+    sa.Column("label_seq", sa.BigInteger, nullable=False),
+    sa.Column("state", BYTEA, nullable=False),
+    sa.Column("updated_at", _WHEN, nullable=False),
+)
+
+trips = sa.Table(
+    "trips",
+    metadata,
+    sa.Column("rollout_id", sa.Text, sa.ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True),
+    _text("version", primary_key=True),
+    _text("gateway", primary_key=True),
+    sa.Column("at", _WHEN, nullable=False),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("failures", sa.BigInteger, nullable=False),
+    sa.Column("log_e", sa.Double, nullable=False),
+)
 
 ROLLUP_KEY: tuple[str, ...] = (
     "tenant",

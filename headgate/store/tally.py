@@ -1,6 +1,7 @@
-"""From log rows to rollup rows: the sums per key and bucket."""
+"""From log rows to rollup rows: the sums per key and bucket, and what labels added to them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,34 @@ _STRIDE = 1024
 
 Key = tuple[str, str, str, str, int, str]
 """tenant, model, version, arm, bucket start in microseconds, rollout id or ''."""
+EXCLUDED, FALLBACK = "excluded", "fallback"
+"""Reasons, and the arms under which such answers are summed. The challenger gets none of an excluded segment, and what
+it failed is the champion's beside it only because it failed: neither compares with what the split gave each arm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A label that found its prediction.
+
+    Attributes:
+        arm: tenant, model, version and arm. rollout_id: '' = none. time_us: of the prediction.
+        correct: the version was right. beside: so was the champion; None = no champion's answer stands beside it.
+        delay_s: from the prediction to its label, >= 0. reason: why the version answered.
+    """
+
+    arm: tuple[str, str, str, str]
+    rollout_id: str
+    time_us: int
+    correct: bool
+    beside: bool | None
+    confidence: float | None
+    delay_s: float
+    reason: str
+
+
+_LABEL_SUMS = ("outcomes", "correct", "pairs_won", "pairs_lost", "pairs_tied", "delay_s")
+LABEL_COLUMNS = ("tenant", "model", "version", "arm", "rollout_id", "bucket", *_LABEL_SUMS)
+_PAIRS = {1: "pairs_won", -1: "pairs_lost", 0: "pairs_tied"}
 
 
 class Tally:
@@ -29,6 +58,7 @@ class Tally:
         self._order: dict[Key, int] = {}
         self._latencies: tuple[list[int], list[float]] = ([], [])
         self._confidences: tuple[list[int], list[float]] = ([], [])
+        self._labels: dict[Key, list[float]] = {}
 
     def _at(self, key: Key) -> tuple[int, list[float]]:
         sums = self._sums.get(key)
@@ -43,7 +73,8 @@ class Tally:
 
     def add_prediction(self, row: Sequence[Any]) -> None:
         """Count one decoded prediction row."""
-        names = (row[_P["tenant"]], row[_P["model"]], row[_P["version"]], row[_P["arm"]])
+        arm = _summed_arm(row[_P["arm"]], row[_P["reason"]])
+        names = (row[_P["tenant"]], row[_P["model"]], row[_P["version"]], arm)
         index, sums = self._at((*names, self._bucket(row[_P["time"]]), row[_P["rollout_id"]] or ""))
         sums[_S["requests"]] += 1
         sums[_S["fallbacks"]] += row[_P["fallback"]]
@@ -81,22 +112,35 @@ class Tally:
         if latency is not None and beside_ms is not None:
             sums[_S["latency_delta_sum_ms"]] += latency - beside_ms
 
-    def add_outcome(
-        self,
-        key: tuple[str, str, str, str],
-        rollout_id: str,
-        time_us: int,
-        *,
-        correct: bool,
-        confidence: float | None,
-    ) -> None:
-        """Count one label that found its prediction, in the prediction's bucket."""
-        _, sums = self._at((*key, self._bucket(time_us), rollout_id))
+    def add_label(self, label: Labelled) -> None:
+        """Count one label in its prediction's bucket."""
+        arm = _summed_arm(label.arm[3], label.reason)
+        key = (*label.arm[:3], arm, self._bucket(label.time_us), label.rollout_id)
+        _, sums = self._at(key)
         sums[_S["outcomes"]] += 1
-        sums[_S["correct"]] += correct
-        if confidence is not None:
+        sums[_S["correct"]] += label.correct
+        if label.confidence is not None:
             sums[_S["brier_n"]] += 1
-            sums[_S["brier_sum"]] += (confidence - correct) ** 2
+            sums[_S["brier_sum"]] += (label.confidence - label.correct) ** 2
+        pair = None
+        if label.arm[3] == "shadow" and label.beside is not None:
+            pair = _PAIRS[label.correct - label.beside]
+            sums[_S[pair]] += 1
+        if label.reason == FALLBACK:
+            return
+        added = self._labels.setdefault(key, [0] * 5 + [0.0])
+        added[0] += 1
+        added[1] += label.correct
+        if pair is not None:
+            added[_LABEL_SUMS.index(pair)] += 1
+        added[-1] += label.delay_s
+
+    def label_columns(self) -> list[list[Any]]:
+        """What labels added, column by column in `LABEL_COLUMNS` order, sorted by key."""
+        keys = sorted(self._labels)
+        names = [[key[part] for key in keys] for part in (0, 1, 2, 3, 5)]
+        sums = [[self._labels[key][index] for key in keys] for index in range(len(_LABEL_SUMS))]
+        return [*names, [moment(key[4]) for key in keys], *sums]
 
     def columns(self, writer: str) -> list[list[Any]]:
         """The rollup rows, column by column in table order, sorted by key."""
@@ -112,6 +156,10 @@ class Tally:
         latency = _histograms(renumber, self._latencies, latency_bin, len(keys))
         confidence = _histograms(renumber, self._confidences, confidence_bin, len(keys))
         return [*head, *sums, latency, confidence]
+
+
+def _summed_arm(arm: str, reason: str) -> str:
+    return reason if reason in (EXCLUDED, FALLBACK) else arm
 
 
 def _histograms(

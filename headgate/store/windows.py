@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from psycopg import Cursor, sql
@@ -24,13 +24,15 @@ from headgate.core.evidence import (
     Signal,
     Sums,
 )
-from headgate.core.rollout import Phase, Rollout
+from headgate.core.rollout import Rollout
+from headgate.store.arms import ArmKey, Role, arm_of
 from headgate.store.database import Part
 from headgate.store.schema import SUM_COLUMNS
 from headgate.store.signals import MAX_AGE
 from headgate.store.tally import dense
 
 STEP_CAP = timedelta(hours=24)
+HISTORY = timedelta(hours=24)
 _INTEGERS = frozenset(name for name in SCALARS if isinstance(getattr(Sums(), name), int))
 _ERRORS_AT = len(SCALARS)
 _SERIES_NAMES = (*SCALARS, *(f"errors.{category}" for category in ERROR_CATEGORIES))
@@ -88,7 +90,7 @@ class Window:
     until: datetime
 
     @property
-    def of(self) -> tuple[str, str, str, str]:
+    def of(self) -> ArmKey:
         """Tenant, model, version and arm."""
         return self.tenant, self.model, self.version, self.arm
 
@@ -97,25 +99,10 @@ class Window:
 class _Points:
     """One arm's recent past, cut into points: POSIX seconds."""
 
-    arm: tuple[str, str, str, str]
+    arm: ArmKey
     start: float
     point_s: float
     points: int
-
-
-Role = Literal["challenger", "champion"]
-
-
-def arm_of(rollout: Rollout, role: Role) -> tuple[str, str, str, str]:
-    """Tenant, model, version and arm under which the gateway logs the rollout's challenger or champion now."""
-    version = rollout.challenger if role == "challenger" else rollout.champion
-    if role == "champion" or rollout.base_phase in (Phase.PROMOTING, Phase.WATCHING, Phase.PROMOTED):
-        arm = "champion"
-    elif rollout.base_phase in (Phase.PENDING, Phase.SHADOWING):
-        arm = "shadow"
-    else:
-        arm = "challenger"
-    return rollout.tenant, rollout.model, version, arm
 
 
 class Windows(Part):
@@ -126,7 +113,8 @@ class Windows(Part):
     def read_evidence(self, rollouts: Sequence[Rollout], now: datetime) -> dict[str, Evidence]:
         """What the checks judge each rollout by, in three queries for all of them.
 
-        Only buckets that began at or after `evidence_since` count, of the last 24 h.
+        Only buckets that began at or after `evidence_since` count, of the last `STEP_CAP` (`Policies.reach`, where the
+        spec has a longer window).
         """
         policies = [rollout.spec.policies for rollout in rollouts]
         windows: dict[tuple[int, str], Window] = {}
@@ -134,12 +122,13 @@ class Windows(Part):
         for index, (rollout, policy) in enumerate(zip(rollouts, policies, strict=True)):
             until = rollout.promoted_at if rollout.promoted_at is not None else now
             hours = timedelta(hours=policy.confidence_drift.confidence_baseline_window_hours)
-            windows[index, "baseline"] = Window(*arm_of(rollout, "champion"), until - hours, until)
+            usual = (rollout.tenant, rollout.model, rollout.champion, "champion")
+            windows[index, "baseline"] = Window(*usual, until - hours, until)
             for role in _ROLES:
                 arm = arm_of(rollout, role)
                 series[index, role] = self._points(rollout, arm, now)
                 recent = now - timedelta(seconds=policy.latency.latency_window_seconds)
-                since = max(rollout.evidence_since, now - STEP_CAP)
+                since = max(rollout.evidence_since, now - policy.reach)
                 windows[index, role] = Window(*arm, since, now)
                 windows[index, f"{role} latency"] = Window(*arm, max(since, recent), now)
         with self.db.cursor() as cursor:
@@ -170,7 +159,15 @@ class Windows(Part):
         with self.db.cursor() as cursor:
             return [sums for sums, _ in _read_sums(cursor, windows)]
 
-    def _points(self, rollout: Rollout, arm: tuple[str, str, str, str], now: datetime) -> _Points:
+    def read_history(self, rollouts: Sequence[Rollout]) -> dict[str, Sums]:
+        """Each champion's sums over the 24 h before its rollout began."""
+        windows = [
+            Window(one.tenant, one.model, one.champion, "champion", one.created_at - HISTORY, one.created_at)
+            for one in rollouts
+        ]
+        return {one.id: sums for one, sums in zip(rollouts, self.read_sums(windows), strict=True)}
+
+    def _points(self, rollout: Rollout, arm: ArmKey, now: datetime) -> _Points:
         spec = rollout.spec.analysis
         point_s = math.ceil(max(spec.point.total_seconds(), 1e-3) / self.bucket_s) * float(self.bucket_s)
         end = now.timestamp() // point_s * point_s
@@ -198,7 +195,7 @@ def _evidence(
     until = windows[index, "baseline"].until.timestamp()
     return Evidence(
         now=now,
-        weight_percent=rollout.weight_percent,
+        weight_percent=rollout.served_percent,
         challenger=arm("challenger"),
         champion=arm("champion"),
         baseline=baseline,
@@ -214,11 +211,11 @@ def _columns(windows: Iterable[Window]) -> list[list[Any]]:
 
 def _cut(windows: Sequence[Window]) -> tuple[list[Window], list[slice]]:
     """The windows' times cut at every edge, so that each sum is read once; and each window's pieces."""
-    edges: dict[tuple[str, str, str, str], set[datetime]] = {}
+    edges: dict[ArmKey, set[datetime]] = {}
     for w in windows:
         edges.setdefault(w.of, set()).update((w.since, max(w.since, w.until)))
     pieces: list[Window] = []
-    places: dict[tuple[tuple[str, str, str, str], datetime], int] = {}
+    places: dict[tuple[ArmKey, datetime], int] = {}
     for arm, times in edges.items():
         ordered = sorted(times)
         places |= {(arm, moment): len(pieces) + i for i, moment in enumerate(ordered)}

@@ -85,7 +85,7 @@ def test_a_failed_row_is_no_wrong_answer(log: PredictionLog, query: Query) -> No
 
     assert log.append_outcomes([an_outcome("r1")]).fates == ("joined",)
     assert sums(query, "challenger") == (0, 0)
-    assert sums(query, "champion") == (1, 1)
+    assert sums(query, "fallback") == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The documents' SQL works word for word."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -91,3 +92,31 @@ def test_the_split_is_verified_without_the_fallbacks(filled: Store, query: Query
     assert row == [(0.05, 0.05, 0.0, 190, 10, True)]
     assert query(f"SELECT within_tolerance FROM verify_traffic_split('{ID}')") == [(True,)]
     assert query("SELECT * FROM verify_traffic_split('nothing', 1)") == []
+
+
+def test_while_it_is_watched_the_hold_back_is_the_control(
+    filled: Store, log: PredictionLog, query: Query
+) -> None:
+    """DB-02, DB-03, DB-04: the promoted challenger answers as champion, the old champion as hold-back."""
+    now = utc_now()
+    rollout = filled.get(ID)
+    since = now + timedelta(seconds=1)
+    watching = a_result(
+        rollout, phase=Phase.WATCHING, weight_percent=100.0, promoted_at=since, effective_since=since
+    )
+    filled.commit(rollout, watching, actor="anna")
+    later = {"time": now + timedelta(seconds=2)}
+    log.append_many([a_prediction(f"p{i}", arm="champion", version="3", **later) for i in range(95)])
+    log.append_many(
+        [a_prediction(f"h{i}", arm="holdback", version="2", reason="holdback", **later) for i in range(5)]
+    )
+    log.append(a_prediction("x", arm="holdback", version="2", reason="excluded", **later))
+    assert log.flush()
+    groups = query("SELECT assigned_group, count(*) FROM ab_test_results WHERE test_id = %s GROUP BY 1", ID)
+    metrics = query("SELECT sum(control_count)::int, sum(treatment_count)::int FROM ab_test_metrics_daily")
+    summary = query(f"SELECT assigned_group, samples FROM get_ab_test_summary('{ID}')")
+
+    assert dict(groups) == {"control": 197, "treatment": 105, "shadow": 4}
+    assert metrics == [(197, 105)]
+    assert summary == [("control", 197), ("shadow", 4), ("treatment", 105)]
+    assert query(f"SELECT * FROM verify_traffic_split('{ID}')") == [(0.95, 0.95, 0.0, 5, 95, True)]

@@ -11,7 +11,7 @@ import pytest
 
 from headgate.core.evidence import Signal
 from headgate.core.rollout import Phase, Recovery
-from headgate.core.spec import AnalysisSpec, RolloutSpec
+from headgate.core.spec import AnalysisSpec, RolloutSpec, WatchSpec
 from headgate.errors import BadRequestError
 from headgate.store import PredictionLog, Store
 from headgate.store.windows import Window
@@ -81,6 +81,7 @@ def test_each_arm_is_read_by_phase(log: PredictionLog, store: Store) -> None:
         *[a_prediction(f"t{i}", time=at(20), arm="challenger") for i in range(2)],
         *[a_prediction(f"p{i}", time=at(20), arm="champion", version="3") for i in range(4)],
         *[a_prediction(f"c{i}", time=at(20), arm="champion", version="2") for i in range(8)],
+        *[a_prediction(f"h{i}", time=at(20), arm="holdback", version="2") for i in range(16)],
     )
 
     def requests(**changes: Any) -> tuple[int, int]:
@@ -91,7 +92,10 @@ def test_each_arm_is_read_by_phase(log: PredictionLog, store: Store) -> None:
     assert requests(phase=Phase.PAUSED, held=Phase.SHADOWING, weight_percent=0.0) == (1, 8)
     assert requests(phase=Phase.PROGRESSING) == (2, 8)
     assert requests(phase=Phase.PAUSED, held=Phase.PROGRESSING) == (2, 8)
-    assert requests(phase=Phase.WATCHING, promoted_at=NOON) == (4, 8)
+    assert requests(phase=Phase.PROMOTING, promoted_at=NOON) == (4, 16)
+    assert requests(phase=Phase.WATCHING, promoted_at=NOON) == (4, 16)
+    alone = RolloutSpec(model="digits", watch=WatchSpec(holdback=0), decision="literal")
+    assert requests(phase=Phase.WATCHING, promoted_at=NOON, spec=alone) == (4, 8)
 
 
 def test_only_evidence_newer_than_the_step_counts(log: PredictionLog, store: Store) -> None:
