@@ -17,7 +17,7 @@ from headgate.registry_files import has_signature, model_folder
 from headgate.registry_http import RegistryHttp
 
 SPLIT_TAG = "headgate.split"
-CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
+CHAMPION, CHALLENGER, SHADOW, HOLDBACK = "champion", "challenger", "shadow", "holdback"
 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
@@ -67,7 +67,8 @@ class Registry:
         """Drive aliases and split to the target; writes nothing that is already so.
 
         The champion moves before the challenger loses its name, and a challenger loses its weight before its name: at no
-        point is there a key without a version, and no key goes back and forth.
+        point is there a key without a version, and no key goes back and forth. A hold-back gets its name and its share
+        before the champion moves, so whoever was with the old champion stays there; it loses both at the end.
 
         Args:
             expected: what the caller last saw. Every part of the registry must be as there or as in the target, which a
@@ -87,19 +88,34 @@ class Registry:
             return seen
         if expected is not None:
             _refuse_foreign(model, seen, expected, target)
-        revision = max(seen.split.revision if seen.split else 0, target.split.revision) + 1
-        value = _encode(replace(target.split, revision=revision))
-        self._set_alias(model, CHAMPION, seen.champion, target.champion)
-        if not _same_split(seen, target.split):
-            self._http.post("registered-models/set-tag", name=model, key=SPLIT_TAG, value=value)
-        self._set_alias(model, CHALLENGER, seen.challenger, target.challenger)
-        self._set_alias(model, SHADOW, seen.shadow, target.shadow)
+        self._write(model, seen, target)
         after = self.view(model)
         if not shows(after, target):
             raise ConflictError(
                 f"registry of {model}", describe(target), describe(after), "it changed meanwhile"
             )
         return after
+
+    def _write(self, model: str, seen: RegistryView, target: RegistryTarget) -> None:
+        revision = max(seen.split.revision if seen.split else 0, target.split.revision) + 1
+        bridge = _bridge(seen.split, target.split) if seen.champion != target.champion else None
+        # Both are encoded before anything is written.
+        tags = [_encode(replace(bridge, revision=revision))] if bridge else []
+        last = _encode(replace(target.split, revision=revision + len(tags)))
+        if target.holdback is not None:
+            self._set_alias(model, HOLDBACK, seen.holdback, target.holdback)
+        if bridge is not None and not _same_split(seen, bridge):
+            self._set_split(model, tags[0])
+        self._set_alias(model, CHAMPION, seen.champion, target.champion)
+        if not _same_split(seen, target.split):
+            self._set_split(model, last)
+        self._set_alias(model, CHALLENGER, seen.challenger, target.challenger)
+        self._set_alias(model, SHADOW, seen.shadow, target.shadow)
+        if target.holdback is None:
+            self._set_alias(model, HOLDBACK, seen.holdback, None)
+
+    def _set_split(self, model: str, value: str) -> None:
+        self._http.post("registered-models/set-tag", name=model, key=SPLIT_TAG, value=value)
 
     def _set_alias(self, model: str, alias: str, found: str | None, wanted: str | None) -> None:
         if found == wanted:
@@ -196,12 +212,11 @@ class Registry:
 
 def shows(view: RegistryView, target: RegistryTarget) -> bool:
     """True if the registry is as the target says; the split's revision does not count."""
-    aliases = (view.champion, view.challenger, view.shadow) == (
-        target.champion,
-        target.challenger,
-        target.shadow,
-    )
-    return aliases and _same_split(view, target.split)
+    return _names(view) == _names(target) and _same_split(view, target.split)
+
+
+def _names(state: RegistryView | RegistryTarget) -> tuple[str | None, ...]:
+    return state.champion, state.challenger, state.shadow, state.holdback
 
 
 def describe(state: RegistryView | RegistryTarget) -> str:
@@ -211,18 +226,18 @@ def describe(state: RegistryView | RegistryTarget) -> str:
     unreadable = getattr(state, "split_error", None)
     return (
         f"champion {state.champion or 'none'}, challenger {state.challenger or 'none'}{share}, "
-        f"shadow {state.shadow or 'none'}" + (f", split unreadable ({unreadable})" if unreadable else "")
+        f"shadow {state.shadow or 'none'}"
+        + (f", hold-back {state.holdback}" if state.holdback else "")
+        + (f", split unreadable ({unreadable})" if unreadable else "")
     )
 
 
 def _refuse_foreign(model: str, seen: RegistryView, expected: RegistryView, target: RegistryTarget) -> None:
-    ours = (
-        seen.champion in (expected.champion, target.champion)
-        and seen.challenger in (expected.challenger, target.challenger)
-        and seen.shadow in (expected.shadow, target.shadow)
-        and (_same_split(seen, target.split) or _as_expected(seen, expected))
-    )
-    if not ours:
+    named = zip(_names(seen), _names(expected), _names(target), strict=True)
+    aliases = all(shown in (before, after) for shown, before, after in named)
+    bridge = _bridge(expected.split, target.split)
+    split = _same_split(seen, target.split) or _as_expected(seen, expected)
+    if not (aliases and (split or (bridge is not None and _same_split(seen, bridge)))):
         hint = "somebody else changed it: adopt it or put it back"
         raise ConflictError(f"registry of {model}", describe(expected), describe(seen), hint)
 
@@ -233,10 +248,32 @@ def _as_expected(seen: RegistryView, expected: RegistryView) -> bool:
     return _same_split(seen, expected.split)
 
 
+def _bridge(shown: Split | None, wanted: Split) -> Split | None:
+    """The split that is right before the champion moves and after: the challenger's weight beside the hold-back.
+
+    None where there is no hold-back, or no challenger of the same rollout whose weight has to stay until then.
+    """
+    if shown is None or not wanted.holdback or shown.rollout_id != wanted.rollout_id:
+        return None
+    if len(shown.weights) != 1:
+        return None
+    room = 100.0 - sum(wanted.holdback.values())
+    return replace(wanted, weights={name: min(weight, room) for name, weight in shown.weights.items()})
+
+
 def _same_split(view: RegistryView, wanted: Split) -> bool:
-    return view.split is not None and replace(
-        view.split, revision=0, weights=dict(view.split.weights)
-    ) == replace(wanted, revision=0, weights=dict(wanted.weights))
+    return view.split is not None and _as_read(view.split) == _as_read(wanted)
+
+
+def _as_read(split: Split) -> Split:
+    """Plain containers, whatever the caller used, and without the revision."""
+    return replace(
+        split,
+        revision=0,
+        weights=dict(split.weights),
+        holdback=dict(split.holdback),
+        excluded={column: tuple(values) for column, values in split.excluded.items()},
+    )
 
 
 def _encode(split: Split) -> str:
@@ -265,4 +302,5 @@ def _read_view(model: Mapping[str, Any]) -> RegistryView:
         shadow=aliases.get(SHADOW),
         split=split,
         split_error=problem,
+        holdback=aliases.get(HOLDBACK),
     )

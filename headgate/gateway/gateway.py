@@ -6,10 +6,12 @@ import socket
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from headgate.core.rollout import Phase
 from headgate.gateway.cache import AnswerCache
+from headgate.gateway.event_gates import EventGates
 from headgate.gateway.follow import Follower, Listener
 from headgate.gateway.lanes import Lane
 from headgate.gateway.metrics import Metrics
@@ -49,6 +51,7 @@ class Gateway:
         self.requests = Lane("request", REQUEST_THREADS)
         self.shadow = ShadowQueue(SHADOW_QUEUE, on_drop=self.metrics.shadow_dropped.inc)
         self._models = models
+        self._weighed: dict[str, set[str]] = {}
         url = settings.required("database_url")
         folder = settings.home / "gateway"
         writer = f"{socket.gethostname()}-{os.getpid()}"
@@ -68,6 +71,17 @@ class Gateway:
             on_ready=self._loaded,
             on_failure=lambda model, version: self.metrics.load_failures.labels(model, version).inc(),
         )
+        self.gates = EventGates(
+            settings.event_gate_alpha,
+            folder / "gates",
+            cut=self.cut,
+            report=lambda rollout_id, version, trip: self.services.store.report_trip(
+                rollout_id, version, trip
+            ),
+            timeout_s=settings.predict_timeout_s,
+            name=writer,
+            on_trip=lambda model, version: self.metrics.gate_trips.labels(model, version).inc(),
+        )
         self.service = Service(
             self.routes,
             self.shelf,
@@ -78,6 +92,7 @@ class Gateway:
             timeout_s=settings.predict_timeout_s,
             tenant=tenant,
         )
+        self.service.observe = self.gates.observe
         self.follower = Follower(
             registry, self.routes, poll_s=settings.poll_s, models=models, on_look=self._looked
         )
@@ -110,6 +125,7 @@ class Gateway:
         self.follower.start()
         self.listener.start()
         self.vitals.start()
+        self.gates.start()
         deadline = time.monotonic() + READY_S
         self.follower.looked.wait(READY_S)
         while time.monotonic() < deadline and any(self._is_coming(model) for model in self.models()):
@@ -123,7 +139,7 @@ class Gateway:
 
     def stop(self) -> None:
         """Stop following, finish mirrored calls briefly, write out the log."""
-        for part in (self.listener, self.follower, self.vitals):
+        for part in (self.listener, self.follower, self.vitals, self.gates):
             part.stop()
         self.shadow.close(DRAIN_S)
         self.log.close()
@@ -166,8 +182,12 @@ class Gateway:
             "rollout_id": route.split.rollout_id,
             "revision": route.split.revision,
             "weights": {} if route.alarm else {v: w for v, w in route.split.weights.items() if v in live},
+            "holdback": {route.held: route.split.holdback[route.held]} if route.held else {},
+            "excluded": {column: list(values) for column, values in route.split.excluded.items()},
             "frozen": route.split.frozen,
             "cut_off": route.cut,
+            "undone": route.undone,
+            "event_gate": self.gates.status(route.model),
             "alarm": route.alarm,
             "source": route.source,
             "since": route.since.isoformat(),
@@ -176,8 +196,15 @@ class Gateway:
         }
 
     def _changed(self, route: Route) -> None:
-        for version, weight in route.split.weights.items():
-            self.metrics.weight.labels(route.model, version).set(0.0 if route.alarm else weight)
+        shares = dict.fromkeys(self._weighed.get(route.model, ()), 0.0)
+        shares |= {} if route.alarm else route.split.weights
+        if route.held:
+            shares[route.held] = route.split.holdback[route.held]
+        self._weighed[route.model] = set(shares)
+        for version, weight in shares.items():
+            self.metrics.weight.labels(route.model, version).set(weight)
+        evidence = self.metrics.gate_evidence.labels(route.model)
+        evidence.set_function(partial(self.gates.log_e, route.model))
         self.metrics.alarm.labels(route.model).set(1.0 if route.alarm else 0.0)
         self.service.refresh(route.model)
 
@@ -197,4 +224,9 @@ class Gateway:
 
     def _missed_cuts(self) -> Iterable[tuple[str, str, str]]:
         live = self.services.store.live()
-        return [(item.model, item.id, item.challenger) for item in live if item.phase is Phase.ROLLING_BACK]
+        tripped = self.services.store.read_trips(live)
+        return [
+            (item.model, item.id, item.challenger)
+            for item in live
+            if item.phase is Phase.ROLLING_BACK or item.id in tripped
+        ]

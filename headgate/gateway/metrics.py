@@ -59,6 +59,15 @@ class Metrics:
         self.alarm = Gauge(
             "headgate_split_alarm", "1 = the registry's entry is unusable.", ["model"], registry=made
         )
+        self.gate_trips = Counter(
+            "headgate_event_gate_trips",
+            "Challengers cut off by the event gate.",
+            ["model", "version"],
+            registry=made,
+        )
+        self.gate_evidence = Gauge(
+            "headgate_event_gate_log_e", "Evidence of the event gate, natural log.", ["model"], registry=made
+        )
         self.registry_up = Gauge("headgate_registry_up", "1 = the last look succeeded.", registry=made)
 
     def outcome(self, model: str, prediction: str | None) -> str:

@@ -5,14 +5,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from headgate.core.rollout import RegistryView
 from headgate.core.routing.split import (
+    HOLDBACK,
     Assignment,
     Reason,
     Split,
@@ -22,14 +24,17 @@ from headgate.core.routing.split import (
     hold_frozen,
     without,
 )
+from headgate.store.rows import same_text
 
 log = logging.getLogger(__name__)
 
 Cut = tuple[str, str]
 """(rollout id, version)."""
+Replaced = tuple[str | None, str]
+"""(rollout id or None, version)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Route:
     """One model's way, immutable: a request reads it once and is answered by it whatever changes meanwhile.
 
@@ -38,6 +43,10 @@ class Route:
         split: as followed: cutoffs applied, growth held back while frozen.
         alarm: what is wrong with the registry's entry; traffic is then the champion's alone.
         since: when this came to be followed, aware UTC. source: `registry`, `notify` or `file`.
+        holdback: who holds the alias holdback.
+        replaced: the champion before this one, and the rollout under which it was replaced.
+        undone: the version that the registry still names champion although it was cut off; `champion` is then the one
+            it had replaced.
     """
 
     model: str
@@ -49,22 +58,63 @@ class Route:
     cut: bool
     since: datetime
     source: str
-    previous_champion: str | None = None
+    holdback: str | None = None
+    replaced: Replaced | None = None
+    undone: str | None = None
+
+    @property
+    def named(self) -> str | None:
+        """Who holds the alias champion."""
+        return self.undone or self.champion
 
     @property
     def versions(self) -> list[str]:
         """What must be in memory, the champion first; its predecessor stays for an instant undo."""
-        named = (self.champion, self.challenger, self.shadow, self.previous_champion)
+        before = self.replaced[1] if self.replaced else None
+        named = (self.champion, self.challenger, self.shadow, self.holdback, self.undone, before)
         return list(dict.fromkeys(version for version in named if version))
 
-    def assign(self, champion: str, key: str) -> Assignment:
-        """Who answers a key, when `champion` is the version that serves as champion now."""
+    @property
+    def held(self) -> str | None:
+        """The old champion, while a share of the traffic stays with it beside the new one."""
+        share = self.split.holdback.get(self.holdback, 0.0) if self.holdback else 0.0
+        return self.holdback if share > 0 and not self.alarm and self.holdback != self.champion else None
+
+    @property
+    def tested(self) -> str | None:
+        """The version that is compared now: the live challenger, or the new champion beside the old one."""
+        if self.alarm is not None:
+            return None
+        if self.challenger is not None and self.split.weights.get(self.challenger, 0.0) > 0:
+            return self.challenger
+        return self.champion if self.held else None
+
+    @cached_property
+    def excluded(self) -> dict[str, frozenset[str]]:
+        """Column -> values, each as its one text, whose requests are the champion's."""
+        return {
+            column: frozenset(same_text(value) for value in values)
+            for column, values in self.split.excluded.items()
+        }
+
+    def assign(self, champion: str, key: str, is_excluded: Callable[[], bool] = lambda: False) -> Assignment:
+        """Who answers a key, when `champion` is the version that serves as champion now.
+
+        Args:
+            is_excluded: asked only while a split is followed that excludes something: does the request belong to a
+                segment that was sent back? Such a request is nobody's sample, whichever arm its key falls to, so that
+                the arms still compare.
+        """
         if self.alarm is not None:
             return Assignment(champion, "champion", Reason.SPLIT_UNREADABLE)
         live = {self.challenger} if self.challenger else set()
-        found = assign(self.split, champion, live, key)
-        if self.cut and found.reason is Reason.CHAMPION_ONLY:
-            return Assignment(champion, "champion", Reason.CUT_OFF)
+        found = assign(self.split, champion, live, key, self.holdback)
+        if found.reason is Reason.CHAMPION_ONLY:
+            return replace(found, reason=Reason.CUT_OFF) if self.cut else found
+        if self.split.excluded and is_excluded():
+            if self.held and self.held != champion:
+                return Assignment(self.held, HOLDBACK, Reason.EXCLUDED)
+            return Assignment(champion, "champion", Reason.EXCLUDED)
         return found
 
 
@@ -81,6 +131,7 @@ class Routes:
         self._routes: dict[str, Route] = {}
         self._views: dict[str, RegistryView] = {}
         self._cuts: dict[str, dict[Cut, float]] = {}
+        self._replaced: dict[str, Replaced] = {}
 
     def get(self, model: str) -> Route | None:
         """The route of a model, or None."""
@@ -102,7 +153,10 @@ class Routes:
             return self._follow(model, view, source)
 
     def cut(self, model: str, rollout_id: str, version: str) -> Route | None:
-        """Give a rollout's version nothing from now on, until the registry agrees."""
+        """Give a rollout's version nothing from now on, until the registry agrees.
+
+        A version that became champion meanwhile gives way to the one it replaced in that rollout, if that is known.
+        """
         with self._lock:
             self._cuts.setdefault(model, {})[(rollout_id, version)] = time.monotonic()
             view = self._views.get(model)
@@ -115,7 +169,8 @@ class Routes:
                 saved = json.loads(path.read_text())
                 split = decode_split(saved["split"]) if saved["split"] is not None else None
                 names = {name: saved[name] for name in ("champion", "challenger", "shadow", "split_error")}
-                view = RegistryView(**names, split=split)
+                view = RegistryView(**names, split=split, holdback=saved.get("holdback"))
+                rollout, version = saved.get("replaced") or (None, None)
                 cuts = {(str(rollout), str(version)): time.monotonic() for rollout, version in saved["cuts"]}
                 model = str(saved["model"])
             except (OSError, ValueError, KeyError, TypeError) as err:
@@ -123,6 +178,8 @@ class Routes:
                 continue
             with self._lock:
                 self._cuts[model] = cuts
+                if version is not None:
+                    self._replaced[model] = (rollout, str(version))
                 self._follow(model, view, "file")
 
     def _end_cuts(self, model: str, view: RegistryView, asked_at: float) -> None:
@@ -130,29 +187,29 @@ class Routes:
         for (rollout_id, version), at in list(cuts.items()):
             shown = view.split
             same = shown is not None and shown.rollout_id == rollout_id
-            weight = shown.weights.get(version, 0.0) if shown else 0.0
+            given = view.champion == version or (shown is not None and shown.weights.get(version, 0.0) > 0)
             # Without a champion the model was not listed at all, which says nothing about its split.
             known = view.champion is not None and view.split_error is None
-            if asked_at > at and known and not (same and weight > 0):
+            if asked_at > at and known and not (same and given):
                 del cuts[(rollout_id, version)]
 
     def _follow(self, model: str, view: RegistryView, source: str) -> Route:
         before = self._routes.get(model)
-        champion = view.champion or (before.champion if before else None)
+        named = view.champion or (before.named if before else None)
         alarm = view.split_error and f"the split can't be read: {view.split_error}"
         if view.champion is None:
             alarm = "no version has the alias champion"
         split = hold_frozen(before.split if before else None, view.split or Split())
-        cut = False
+        if before and before.named is not None and before.named != named:
+            same = before.split.rollout_id == split.rollout_id
+            self._replaced[model] = (split.rollout_id if same else None, before.named)
+        cut, instead = False, self._instead(model, view, before)
         for rollout_id, version in self._cuts.get(model, {}):
             if split.rollout_id == rollout_id:
                 split, cut = without(split, version), True
-        previous = None
-        if before:
-            previous = before.champion if before.champion != champion else before.previous_champion
         route = Route(
             model=model,
-            champion=champion,
+            champion=instead or named,
             challenger=view.challenger,
             shadow=view.shadow,
             split=split,
@@ -160,7 +217,9 @@ class Routes:
             cut=cut,
             since=datetime.now(UTC),
             source=source,
-            previous_champion=previous,
+            holdback=view.holdback,
+            replaced=self._replaced.get(model),
+            undone=named if instead else None,
         )
         self._views[model] = view
         if before and _same(before, route):
@@ -173,14 +232,30 @@ class Routes:
             self._on_change(route)
         return route
 
+    def _instead(self, model: str, view: RegistryView, before: Route | None) -> str | None:
+        """Who serves in place of a champion that was cut off: whom it replaced in its rollout, if that is known."""
+        cuts = self._cuts.get(model, {})
+        if view.split is None or view.champion is None:
+            # Half an entry does not bring back what was cut off.
+            kept = before is not None and before.undone is not None and view.champion in (None, before.undone)
+            return before.champion if kept and before and cuts else None
+        if (view.split.rollout_id, view.champion) not in cuts:
+            return None
+        if view.holdback in view.split.holdback and view.holdback != view.champion:
+            return view.holdback
+        rollout_id, version = self._replaced.get(model, (None, None))
+        return version if rollout_id is not None and rollout_id == view.split.rollout_id else None
+
     def _save(self, model: str, view: RegistryView) -> None:
         saved: dict[str, Any] = {
             "model": model,
-            "champion": view.champion or self._routes[model].champion,
+            "champion": view.champion or self._routes[model].named,
             "challenger": view.challenger,
             "shadow": view.shadow,
             "split": encode_split(view.split) if view.split else None,
             "split_error": view.split_error,
+            "holdback": view.holdback,
+            "replaced": self._replaced.get(model),
             "cuts": sorted(self._cuts.get(model, {})),
         }
         path = self._folder / f"{quote(model, safe='')}.json"
@@ -196,5 +271,4 @@ class Routes:
 
 
 def _same(before: Route, after: Route) -> bool:
-    mine = (before.champion, before.challenger, before.shadow, before.split, before.alarm, before.cut)
-    return mine == (after.champion, after.challenger, after.shadow, after.split, after.alarm, after.cut)
+    return replace(before, since=after.since, source=after.source) == after

@@ -14,7 +14,7 @@ from headgate.store.log import PredictionRow
 
 MAX_LOGGED_INPUT_BYTES = 65_536
 """Bodies above this are logged without their inputs."""
-CHALLENGER = "challenger"
+CHALLENGER, EXCLUDED = "challenger", "excluded"
 _NOTHING: list[Any] = [None]
 
 
@@ -43,7 +43,7 @@ def executed(origin: Origin, call: Call, execution: Execution) -> list[Predictio
                 failure,
                 index,
                 _at(inputs, index),
-                execution.assigned.reason,
+                execution,
                 fallback=fell_back,
             )
             for index in range(max(count, 1))
@@ -98,7 +98,7 @@ def _answered(
 ) -> PredictionRow:
     return PredictionRow(
         **_common(origin, call, index),
-        arm=_arm(execution.arm),
+        arm=_arm(execution.arm, execution),
         version=execution.version,
         reason="fallback" if execution.failures else execution.reason.value,
         prediction=said.prediction,
@@ -110,13 +110,20 @@ def _answered(
 
 
 def _failed(
-    origin: Origin, call: Call, failure: Failure, index: int, inputs: Any, reason: Reason, *, fallback: bool
+    origin: Origin,
+    call: Call,
+    failure: Failure,
+    index: int,
+    inputs: Any,
+    execution: Execution,
+    *,
+    fallback: bool,
 ) -> PredictionRow:
     return PredictionRow(
         **_common(origin, call, index),
-        arm=_arm(failure.arm),
+        arm=_arm(failure.arm, execution),
         version=failure.version,
-        reason=reason.value,
+        reason=execution.assigned.reason.value,
         prediction=None,
         confidence=None,
         latency_ms=failure.latency_ms,
@@ -142,7 +149,10 @@ def _common(origin: Origin, call: Call, index: int) -> dict[str, Any]:
     }
 
 
-def _arm(name: str) -> str:
+def _arm(name: str, execution: Execution) -> str:
+    # A segment that was sent back has no counterpart on the other arm: among the champion's rows it would bias them.
+    if execution.assigned.reason is Reason.EXCLUDED:
+        return EXCLUDED
     return CHALLENGER if name.startswith(CHALLENGER) else name
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from headgate.core.routing.split import Reason
+from headgate.core.routing.split import HOLDBACK, Assignment, Reason
 from headgate.gateway.cache import AnswerCache
 from headgate.gateway.execute import Answer, Arm, ArmFailedError, Execution, Failure, attempt, execute
 from headgate.gateway.metrics import Metrics
@@ -16,6 +16,7 @@ from headgate.gateway.protocol import Body, RefusedError
 from headgate.gateway.requests import Call, header_text
 from headgate.gateway.routes import Route, Routes
 from headgate.gateway.rows import Origin, executed, mirrored
+from headgate.gateway.segments import is_excluded
 from headgate.gateway.shadow import ShadowQueue
 from headgate.gateway.shelf import Shelf
 from headgate.store.log import PredictionRow
@@ -63,6 +64,8 @@ class Service:
     ) -> None:
         self.routes, self.shelf, self.metrics, self.cache = routes, shelf, metrics, cache
         self._log, self._shadow, self._timeout_s, self._tenant = row_log, shadow, timeout_s, tenant
+        self.observe: Callable[[Route, Execution], object] = lambda _route, _execution: None
+        """Told of every live request that was answered."""
         self._champions: dict[str, ServedModel] = {}
 
     def refresh(self, model: str) -> None:
@@ -87,20 +90,35 @@ class Service:
         Raises:
             RefusedError: the caller's fault.
         """
-        route, serving = self.routes.get(model), self._champions.get(model)
+        route = self.routes.get(model)
+        # A loaded champion serves from the route on that names it: nobody goes to the old one for a moment.
+        ready = self.shelf.get(model, route.champion) if route else None
+        serving = ready or self._champions.get(model)
         if route is None or serving is None:
             message = f"No version of {model} is loaded yet; ask again in a moment."
             return Reply(503, RefusedError(503, "TEMPORARILY_UNAVAILABLE", message).answer[0])
-        assigned = route.assign(serving.version, call.key[0])
-        trial = None
-        if assigned.version != serving.version:
-            trial = self._arm(model, assigned.version, assigned.arm, call)
-        champion = self._cached(serving.arm("champion"), model, call)
-        execution = execute(assigned, champion, trial, call.body, self._timeout_s)
+        assigned = route.assign(serving.version, call.key[0], lambda: is_excluded(call.body, route.excluded))
+        execution = self._execute(route, serving, assigned, call)
+        self._note(route, execution)
         origin = Origin(self._tenant, model, route.split.rollout_id, datetime.now(UTC))
         self._keep(executed(origin, call, execution))
         self._count(model, execution)
         return self._reply(route, call, execution, self._mirror(origin, route, call, execution))
+
+    def _execute(self, route: Route, serving: ServedModel, assigned: Assignment, call: Call) -> Execution:
+        """Ask the assigned version; behind it stands the champion, and behind a new champion the old one."""
+        model = route.model
+        champion = self._cached(serving.arm("champion"), model, call)
+        if assigned.version != serving.version:
+            trial = self._arm(model, assigned.version, assigned.arm, call)
+            return execute(assigned, champion, trial, call.body, self._timeout_s)
+        old = self.shelf.get(model, route.held) if serving.version == route.champion else None
+        if old is None:
+            return execute(assigned, champion, None, call.body, self._timeout_s)
+        watched = replace(champion, lane=serving.lane)
+        return execute(
+            assigned, self._cached(old.arm(HOLDBACK), model, call), watched, call.body, self._timeout_s
+        )
 
     def _arm(self, model: str, version: str, arm: str, call: Call) -> Arm[Body] | None:
         served = self.shelf.get(model, version)
@@ -186,6 +204,12 @@ class Service:
         except Exception:  # the answer is worth more than its log lines; the loss is counted
             self.metrics.log_failures.inc(len(rows))
             log.exception("%d row(s) could not be logged", len(rows))
+
+    def _note(self, route: Route, execution: Execution) -> None:
+        try:
+            self.observe(route, execution)
+        except Exception:  # the answer is worth more than what is learned from it
+            log.exception("an answer of %s was not counted by the event gate", route.model)
 
     def _count(self, model: str, execution: Execution) -> None:
         metrics, reason = self.metrics, execution.reason.value

@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +95,13 @@ def point(registry: Registry) -> Point:
         weight: float = 0.0,
         rollout: str = "r",
         frozen: bool = False,
+        holdback: str | None = None,
+        excluded: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         weights = {challenger: weight} if challenger and weight else {}
-        split = Split(rollout, weights, frozen, salt=rollout)
-        registry.sync(model, RegistryTarget(champion, challenger, shadow, split), expected=None)
+        held = {holdback: 5.0} if holdback else {}
+        split = Split(rollout, weights, frozen, salt=rollout, holdback=held, excluded=excluded or {})
+        registry.sync(model, RegistryTarget(champion, challenger, shadow, split, holdback), expected=None)
 
     return set_registry
 
