@@ -16,6 +16,7 @@ from tasks.score_and_decide import score_and_decide
 from tasks.shown import runner
 from tasks.start import start_by_alias
 from tasks.subflow import carry_out, tell
+from tasks.weigh_evidence import weigh_evidence
 
 STORIES_PER_SWEEP = 10
 
@@ -42,7 +43,7 @@ def watch_rollouts(run_for_s: float = 600, interval_s: float = 30) -> State[None
 
 
 def sweep(watch: Watch, told: Told) -> None:
-    """Deliver what is owed, look for new challengers, then read, judge, decide and act."""
+    """Deliver what is owed, look for new challengers, then read, weigh, judge, decide and act."""
     run = runner(shown=watch.is_shown())
     run(deliver_effects)
     run(start_by_alias, told)
@@ -50,6 +51,7 @@ def sweep(watch: Watch, told: Told) -> None:
     fleet = run(read_windows, watch)
     if not fleet.rollouts:
         return
+    fleet = run(weigh_evidence, fleet)
     plan = run(score_and_decide, fleet, [run(gate, fleet) for gate in GATES])
     # Before anything else: a subflow can be cancelled with its parent, a commit can't.
     for move in plan.cut_offs:

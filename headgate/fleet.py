@@ -13,12 +13,24 @@ from headgate.core import engine
 from headgate.core.checks.agreement import judge_agreement
 from headgate.core.checks.table import CHECKS
 from headgate.core.evidence import Evidence
+from headgate.core.guard.modes import beside
 from headgate.core.policies import Policies
-from headgate.core.rollout import EffectKind, Facts, Phase, RecoveryFacts, RegistryView, Rollout, StepResult
-from headgate.core.verdict import Check, Outcome, Verdict
+from headgate.core.rollout import (
+    EffectKind,
+    Facts,
+    Phase,
+    RecoveryFacts,
+    RegistryView,
+    Rollout,
+    StepResult,
+    Trip,
+)
+from headgate.core.verdict import Check, Outcome, Standing, Verdict
 from headgate.effects import expecting, shown_by
 from headgate.errors import HeadgateError, StoreUnavailableError
 from headgate.story import artifact_key, title
+from headgate.watch import log_enhanced
+from headgate.weighing import Weighed, weigh
 
 if TYPE_CHECKING:
     from headgate.services import Services
@@ -38,6 +50,8 @@ class Fleet:
         evidence, counts, recovery, policies: by rollout id; absent where it could not be read.
         views: what the registry shows, by model; None where it could not be read.
         pending: ids with writes to the registry that have not been carried out.
+        trips: what gateways' event gates reported, by rollout id.
+        weighed: where the sequential evidence stands.
         broken: rollout id -> why its evidence could not be read.
     """
 
@@ -50,7 +64,9 @@ class Fleet:
         "policies",
         "recovery",
         "rollouts",
+        "trips",
         "views",
+        "weighed",
     )
 
     def __init__(self, now: datetime, rollouts: Sequence[Rollout]) -> None:
@@ -62,6 +78,8 @@ class Fleet:
         self.policies: dict[str, Policies] = {}
         self.views: dict[str, RegistryView | None] = {}
         self.pending: set[str] = set()
+        self.trips: dict[str, Trip] = {}
+        self.weighed = Weighed()
         self.broken: dict[str, str] = {}
 
 
@@ -152,6 +170,7 @@ def read_fleet(services: "Services", rollouts: Sequence[Rollout], now: datetime)
         lambda part: {one.id: store.read_recovery(one, now) for one in part}, leaving, fleet.broken
     )
     fleet.pending = store.has_pending([one.id for one in rollouts], EffectKind.SYNC_REGISTRY)
+    fleet.trips = store.read_trips(rollouts)
     fleet.views = read_views(services, {one.model for one in rollouts})
     for one in measured:
         try:
@@ -159,6 +178,24 @@ def read_fleet(services: "Services", rollouts: Sequence[Rollout], now: datetime)
         except (HeadgateError, ValueError) as err:
             fleet.broken[one.id] = f"its thresholds can't be resolved: {err}"
     return fleet
+
+
+def weigh_fleet(services: "Services", fleet: Fleet) -> None:
+    """Advance the sequential tests of every rollout that can be judged; one that breaks never stops the others.
+
+    Without its standing a guarded check has no verdict, so its rollout holds.
+
+    Raises:
+        StoreUnavailableError: nothing was counted; the sweep holds.
+    """
+    judged = [one for one in fleet.rollouts if one.id in fleet.evidence and one.id not in fleet.broken]
+
+    def weighed(part: Sequence[Rollout]) -> dict[str, tuple[dict[str, Standing], dict[str, Verdict]]]:
+        found = weigh(services, part, fleet.now)
+        return {name: (found.standings[name], found.audits[name]) for name in found.standings}
+
+    for name, (standings, audits) in _isolated(weighed, judged, fleet.broken).items():
+        fleet.weighed.standings[name], fleet.weighed.audits[name] = standings, audits
 
 
 def read_views(services: "Services", models: set[str]) -> dict[str, RegistryView | None]:
@@ -180,15 +217,13 @@ def read_views(services: "Services", models: set[str]) -> dict[str, RegistryView
 
 
 def judge_fleet(fleet: Fleet, check: Check) -> Judgement:
-    """Let one check judge every rollout for which it is enabled."""
-    judge = CHECKS[check]
+    """Let one check judge every rollout for which it is enabled, by both decision modes."""
     verdicts = {}
     for one in fleet.rollouts:
         if one.id in fleet.broken:
             verdicts[one.id] = _error(check.value, fleet.broken[one.id])
         elif one.id in fleet.evidence and getattr(fleet.policies[one.id], check.value).enabled:
-            evidence, policies = fleet.evidence[one.id], fleet.policies[one.id]
-            verdicts[one.id] = _guarded(check.value, one.id, lambda e=evidence, p=policies: judge(e, p))  # type: ignore[misc]
+            verdicts[one.id] = _sheltered(check.value, one.id, lambda one=one: _judge(fleet, one, check))  # type: ignore[misc]
     return Judgement(check.value, verdicts)
 
 
@@ -203,7 +238,11 @@ def judge_shadows(fleet: Fleet) -> Judgement:
             verdicts[one.id] = _error(AGREEMENT, fleet.broken[one.id])
         elif one.id in fleet.evidence:
             evidence = fleet.evidence[one.id]
-            verdicts[one.id] = _guarded(AGREEMENT, one.id, lambda e=evidence, s=shadow: judge_agreement(e, s))  # type: ignore[misc]
+            verdicts[one.id] = _sheltered(
+                AGREEMENT,
+                one.id,
+                lambda e=evidence, s=shadow: judge_agreement(e, s),  # type: ignore[misc]
+            )
     return Judgement(AGREEMENT, verdicts)
 
 
@@ -212,6 +251,7 @@ def decide_fleet(fleet: Fleet, judgements: Sequence[Judgement]) -> Plan:
     moves = []
     for one in fleet.rollouts:
         verdicts = {each.check: each.verdicts[one.id] for each in judgements if one.id in each.verdicts}
+        log_enhanced(one, verdicts, fleet.now)
         requests, outcomes = fleet.counts.get(one.id, (0, 0))
         facts = Facts(
             verdicts=verdicts,
@@ -220,6 +260,8 @@ def decide_fleet(fleet: Fleet, judgements: Sequence[Judgement]) -> Plan:
             registry=fleet.views.get(one.model),
             effects_pending=one.id in fleet.pending,
             recovery=fleet.recovery.get(one.id),
+            trip=fleet.trips.get(one.id),
+            audits=fleet.weighed.audits.get(one.id, {}),
         )
         try:
             result = engine.step(one, facts, fleet.now)
@@ -230,7 +272,20 @@ def decide_fleet(fleet: Fleet, judgements: Sequence[Judgement]) -> Plan:
     return Plan(moves)
 
 
-def _guarded(check: str, rollout_id: str, judge: Callable[[], Verdict]) -> Verdict:
+def _judge(fleet: Fleet, rollout: Rollout, check: Check) -> Verdict:
+    """The verdict of the spec's decision mode, with the other mode's beside it."""
+    policies = fleet.policies[rollout.id]
+    literal = CHECKS[check](fleet.evidence[rollout.id], policies)
+    return beside(
+        rollout.spec.decision,
+        check.value,
+        literal,
+        fleet.weighed.standings.get(rollout.id, {}).get(check.value),
+        policies,
+    )
+
+
+def _sheltered(check: str, rollout_id: str, judge: Callable[[], Verdict]) -> Verdict:
     try:
         return judge()
     except (

@@ -99,7 +99,7 @@ def read_ways(services: "Services", model: str) -> list[Way]:
                 failed=served.errors,
                 seconds_to_zero=seconds_to_zero(served),
                 recovery=_recovery(rollout),
-                decided_by=_decided_by(judged),
+                decided_by=_decided_by(judged, decision),
                 reason=_reason(judged, decision),
                 checks={check: str(verdict["outcome"]) for check, verdict in judged.items()},
                 started_at=rollout.created_at,
@@ -205,7 +205,14 @@ def _worst(judged: Mapping[str, Any]) -> tuple[str, Any] | None:
     )
 
 
-def _decided_by(judged: Mapping[str, Any]) -> str:
+def _by_the_gateway(decision: AuditRecord | None) -> bool:
+    """True when a gateway's event gate cut the challenger off before any check saw it fail."""
+    return decision is not None and decision.body["ruling"]["triggered_by"] == "event_gate"
+
+
+def _decided_by(judged: Mapping[str, Any], decision: AuditRecord | None) -> str:
+    if _by_the_gateway(decision):
+        return "the gateway's event gate"
     worst = _worst(judged)
     if worst is None:
         return "nobody"
@@ -216,7 +223,7 @@ def _decided_by(judged: Mapping[str, Any]) -> str:
 
 def _reason(judged: Mapping[str, Any], decision: AuditRecord | None) -> str:
     worst = _worst(judged)
-    if worst is not None and worst[1]["outcome"] in ("critical", "fail"):
+    if not _by_the_gateway(decision) and worst is not None and worst[1]["outcome"] in ("critical", "fail"):
         return str(worst[1]["reason"])
     return decision.reason if decision else ""
 

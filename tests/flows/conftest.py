@@ -104,6 +104,7 @@ def quick_spec(model: str, **changes: Any) -> RolloutSpec:
     others = ("accuracy", "latency", "confidence_drift", "cache_performance", "throughput", "anomaly")
     fields: dict[str, Any] = {
         "model": model,
+        "decision": "literal",
         "shadow": None,
         "steps": [step(5), step(100)],
         "maxFirstWeight": 100,
