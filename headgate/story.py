@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from headgate.core.rollout import Phase, Rollout, StepResult
 from headgate.core.verdict import Verdict
+from headgate.core.wording import evidence
 
 
 def artifact_key(rollout_id: str) -> str:
@@ -54,10 +55,28 @@ def verdict_table(verdicts: Mapping[str, Verdict]) -> list[str]:
         return ["No check has judged in this phase."]
     ordered = sorted(verdicts.values(), key=lambda one: (-one.severity, one.check))
     rows = [
-        f"| {one.check} | {one.outcome.value} | {one.severity:.2f} | {one.samples} | {_cell(one.reason)} |"
+        f"| {one.check} | {one.outcome.value} | {_literal(one)} | {one.severity:.2f} | {_against(one)} | {one.samples} "
+        f"| {_cell(one.reason)} |"
         for one in ordered
     ]
-    return ["| check | verdict | severity | samples | reason |", "|---|---|---|---|---|", *rows]
+    return [
+        "| check | verdict | other mode | severity | evidence | samples | reason |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _literal(verdict: Verdict) -> str:
+    """What the mode that does not decide says: `literal fail`."""
+    if verdict.literal is not None:
+        return f"literal {verdict.literal.outcome.value}"
+    return f"guarded {verdict.guarded.outcome.value}" if verdict.guarded is not None else ""
+
+
+def _against(verdict: Verdict) -> str:
+    """Evidence of harm and what confirms it; empty without a comparison."""
+    standing = verdict.standing
+    return "" if standing is None else f"{evidence(standing.log_e)} of {evidence(standing.log_e_needed)}"
 
 
 def _recovery(rollout: Rollout) -> list[str]:

@@ -5,9 +5,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from headgate.core import engine
+from headgate.core.guard.decide import promotion_gap
+from headgate.core.policies import Policies
 from headgate.core.rollout import Approval, Rollout
 from headgate.core.verdict import Verdict
 from headgate.errors import ConfigError, HeadgateError
+from headgate.explain import claim_of, explain_standing, standing_of
+from headgate.versions import read_versions
 
 if TYPE_CHECKING:
     from headgate.services import Services
@@ -43,8 +47,9 @@ def describe(services: "Services", rollout_id: str) -> dict[str, Any]:
     """
     store = services.store
     rollout = store.get(rollout_id)
+    now, verdicts = datetime.now(UTC), store.verdicts(rollout.id)
     ruling, recovery = rollout.last_ruling, rollout.recovery
-    requests, outcomes = store.read_counts([rollout], datetime.now(UTC)).get(rollout.id, (0, 0))
+    requests, outcomes = store.read_counts([rollout], now).get(rollout.id, (0, 0))
     return summary(rollout) | {
         "started_by": rollout.started_by,
         "step_since": _time(rollout.step_since),
@@ -62,7 +67,9 @@ def describe(services: "Services", rollout_id: str) -> dict[str, Any]:
             "risk_score": ruling.risk_score,
             "level": ruling.level,
         },
-        "verdicts": [_verdict(one) for one in store.verdicts(rollout.id).values()],
+        "verdicts": [_verdict(one, rollout.spec.policies) for one in verdicts.values()],
+        "promotion": promotion_gap(verdicts) if rollout.spec.decision == "guarded" else None,
+        "versions": read_versions(services, rollout, now),
         "approval": _approval(services, rollout),
         "recovery": None
         if recovery is None
@@ -96,7 +103,8 @@ def registry_view(services: "Services", model: str) -> dict[str, Any]:
     }
 
 
-def _verdict(verdict: Verdict) -> Mapping[str, Any]:
+def _verdict(verdict: Verdict, policies: Policies) -> Mapping[str, Any]:
+    standing = standing_of(verdict)
     return {
         "check": verdict.check,
         "outcome": verdict.outcome.value,
@@ -106,6 +114,10 @@ def _verdict(verdict: Verdict) -> Mapping[str, Any]:
         "numbers": dict(verdict.numbers),
         "indicators": list(verdict.indicators),
         "actions": list(verdict.actions),
+        "literal": verdict.literal.outcome.value if verdict.literal is not None else None,
+        "standing": None
+        if standing is None
+        else explain_standing(standing, claim_of(verdict.check, policies, standing)),
     }
 
 

@@ -124,14 +124,27 @@ def verify() -> None:
     typer.echo(f"{report.records} evidence records, all verified")
 
 
-def lint(spec: Annotated[Path, typer.Argument(metavar="SPEC")]) -> None:
+def lint(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC")],
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            "--history", help="A logged history: refuse limits that its champion itself does not keep."
+        ),
+    ] = None,
+    champion: Annotated[str | None, typer.Option("--champion", help="The version that serves.")] = None,
+) -> None:
     """Explain every mistake in a rollout spec, with its place and the fix."""
     from headgate.specfile import lint_file
 
     plan, findings = lint_file(spec)
+    if plan is not None and history is not None:
+        from headgate.backtest.selfcheck import lint_history
+
+        findings = lint_history(history, plan, champion)
     for finding in findings:
-        typer.echo(f"{spec}: {finding[0]}: {finding[1]}. {finding[2]}", err=plan is None)
-    if plan is None:
+        typer.echo(f"{spec}: {finding[0]}: {finding[1]}. {finding[2]}", err=True)
+    if plan is None or findings:
         sys.exit(1)
     ramp = ", ".join(f"{step.set_weight:g}" for step in plan.ramp)
     typer.echo(f"{spec}: good; {plan.model} through {ramp} percent, profile {plan.profile}")

@@ -9,7 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-_STYLES = {
+from headgate.core.wording import evidence, percent
+
+STYLES = {
     "pass": "green",
     "warn": "yellow",
     "fail": "red",
@@ -23,6 +25,7 @@ _STYLES = {
     "paused": "yellow",
 }
 PIPE_WIDTH = 200
+NARROW_WIDEST = (80, 120)
 
 
 @cache
@@ -34,6 +37,23 @@ def console() -> Console:
 def show(what: RenderableType) -> None:
     """Print it."""
     console().print(what)
+
+
+def show_page(what: RenderableType) -> None:
+    """Print a page of text and bars: as wide as the terminal, within 80 to 120 columns."""
+    out = console()
+    width = min(NARROW_WIDEST[1], max(NARROW_WIDEST[0], out.width))
+    out.print(what, width=width, crop=False, overflow="fold")
+
+
+def meter(share: float, cells: int = 12) -> str:
+    """A bar that is filled as far as the share, 0-1; empty for one that is not known.
+
+    >>> meter(0.5, 4), meter(2.0, 4), meter(float("nan"), 4)
+    ('██··', '████', '····')
+    """
+    filled = round(min(1.0, max(0.0, share)) * cells) if share == share else 0
+    return "█" * filled + "·" * (cells - filled)
 
 
 def rollout_table(rows: Sequence[Mapping[str, Any]], *, empty: str) -> RenderableType:
@@ -70,6 +90,11 @@ def rollout_page(one: Mapping[str, Any]) -> RenderableType:
     if ruling:
         facts.add_row("ruling", f"{ruling['decision']}: {ruling['reason']}")
         facts.add_row("risk", f"{ruling['risk_score']:.2f} ({ruling['level']})")
+    if one["promotion"]:
+        facts.add_row("promotion", f"waits: {one['promotion']}")
+    for role, version in one["versions"].items():
+        if version["requests"]:
+            facts.add_row(role, version_line(version))
     if one["approval"]:
         facts.add_row("approval", _approval(one["approval"]))
     if one["recovery"]:
@@ -82,13 +107,38 @@ def verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> RenderableType:
     """One line per check."""
     if not verdicts:
         return Text("no check has judged yet", style="dim")
-    table = Table("check", "verdict", "severity", "samples", "reason", box=None)
+    table = Table("check", "verdict", "severity", "evidence", "samples", "reason", box=None)
     for one in sorted(verdicts, key=lambda row: (-row["severity"], row["check"])):
-        outcome = Text(one["outcome"], style=_STYLES.get(one["outcome"], ""))
+        outcome = Text(one["outcome"], style=STYLES.get(one["outcome"], ""))
         table.add_row(
-            one["check"], outcome, f"{one['severity']:.2f}", str(one["samples"]), Text(one["reason"])
+            one["check"],
+            outcome,
+            f"{one['severity']:.2f}",
+            evidence_of(one["standing"]) if one["standing"] else "",
+            str(one["samples"]),
+            Text(one["reason"]),
         )
     return table
+
+
+def evidence_of(one: Mapping[str, Any]) -> str:
+    """Evidence and what it needs, of anything that has `log_e` and `log_e_needed`."""
+    needed = "nothing that could confirm it" if one["log_e_needed"] is None else evidence(one["log_e_needed"])
+    return f"{'none' if one['log_e'] is None else evidence(one['log_e'])} of {needed}"
+
+
+def version_line(one: Mapping[str, Any]) -> str:
+    """A version's own numbers, as far as they were measured."""
+    facts = [f"{one['requests']:,} requests"]
+    if one["error_rate"] is not None:
+        facts.append(f"errors {percent(one['error_rate'])}")
+    if one["latency_p95_ms"] is not None:
+        facts.append(f"P50 {one['latency_p50_ms']:.3g} ms, P95 {one['latency_p95_ms']:.3g} ms")
+    if one["accuracy"] is not None:
+        facts.append(f"accuracy {percent(one['accuracy'])} of {one['outcomes']:,}")
+    if one["brier"] is not None:
+        facts.append(f"Brier {one['brier']:.3f}")
+    return f"version {one['version']}: {', '.join(facts)}"
 
 
 def history_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -112,7 +162,7 @@ def history_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 def _phase(row: Mapping[str, Any]) -> Text:
     reason = f" ({row['pause_reason']})" if row["pause_reason"] else ""
     frozen = ", frozen" if row["frozen"] else ""
-    return Text(f"{row['phase']}{reason}{frozen}", style=_STYLES.get(row["phase"], ""))
+    return Text(f"{row['phase']}{reason}{frozen}", style=STYLES.get(row["phase"], ""))
 
 
 def _ramp(one: Mapping[str, Any]) -> Text:
