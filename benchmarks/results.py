@@ -25,21 +25,37 @@ def machine() -> dict[str, Any]:
     }
 
 
-def publish(name: str, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write `results/NAME.json` and print the rows."""
+def publish(
+    name: str,
+    facts: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    more: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> None:
+    """Write `results/NAME.json` and print the rows, and those of further tables by title."""
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
-    path.write_text(json.dumps({**facts, "rows": list(rows)}, indent=2) + "\n")
-    table = Table(title=f"{name}: {facts.get('title', '')}", title_justify="left")
-    for column in rows[0]:
-        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
-    for row in rows:
-        table.add_row(
-            *(f"{value:,.2f}" if isinstance(value, float) else str(value) for value in row.values())
-        )
+    tables = {title: list(found) for title, found in (more or {}).items()}
+    path.write_text(json.dumps({**facts, "rows": list(rows), **tables}, indent=2) + "\n")
     console = Console(width=max(120, Console().width))
-    console.print(table)
+    for title, found in ((facts.get("title", ""), rows), *tables.items()):
+        console.print(_table(f"{name}: {title}", found))
     for key, value in facts.items():
         if key != "title":
             console.print(f"{key}: {value}", highlight=False)
     console.print(f"written to {path}")
+
+
+def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for column in columns:
+        table.add_column(column, justify="left" if isinstance(rows[0].get(column), str) else "right")
+    for row in rows:
+        table.add_row(*(_shown(row.get(column)) for column in columns))
+    return table
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if 0 < abs(value) < 1 else f"{value:,.2f}"
+    return "" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""The time machine: the same engine, replayed over a logged history."""
