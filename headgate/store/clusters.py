@@ -5,9 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
+import numpy as np
+from psycopg.rows import TupleRow
+
+from headgate.core.evidence import CONFIDENCE_BINS
 from headgate.core.guard.state import Clusters
 from headgate.core.rollout import Phase, Rollout
 from headgate.core.stats.design_effect import design_effect_of_sums
+from headgate.core.stats.estimate import calibrate, expected_accuracy
 from headgate.store.database import Part
 
 LOOK_BACK = timedelta(hours=6)
@@ -44,6 +49,21 @@ GROUP BY 1, 2
 """
 
 
+_CONFIDENCES = f"""
+SELECT challenger, least({CONFIDENCE_BINS - 1}, greatest(0, floor(confidence * {CONFIDENCE_BINS})))::int,
+    count(*), count(label), count(*) FILTER (WHERE prediction = label)
+FROM (
+    SELECT version = %(challenger)s AS challenger, confidence, prediction, label FROM predictions
+    WHERE rollout_id = %(id)s AND time >= %(began)s AND time <= %(until)s
+    AND version IN (%(challenger)s, %(champion)s)
+    AND confidence IS NOT NULL AND prediction IS NOT NULL AND reason NOT IN ('fallback', 'excluded')
+    ORDER BY time DESC LIMIT %(rows)s
+) p GROUP BY 1, 2
+"""  # noqa: S608 - the number of bins is ours
+LEAST_LABELS = 200
+"""Labelled answers of each version below which their confidences foretell nothing."""
+
+
 class ClusterReads(Part):
     """Reads whole prediction rows; not for every sweep."""
 
@@ -74,6 +94,9 @@ class ClusterReads(Part):
             cursor.execute(_CLUSTERS, given, prepare=False)
             for metric, challenger, *sums in cursor:
                 arms.setdefault(metric, {})[challenger] = _Sums(*sums)
+            began = max(rollout.created_at, now - LOOK_BACK)
+            cursor.execute(_CONFIDENCES, given | {"began": began}, prepare=False)
+            confidences = cursor.fetchall()
         keys = arms.pop("keys", {})
         deff = {metric: _of_the_difference(list(found.values())) for metric, found in arms.items()}
         return Clusters(
@@ -81,6 +104,7 @@ class ClusterReads(Part):
             both=round(keys[True].x) if True in keys else 0,
             weight_percent=weight,
             deff={metric: value for metric, value in deff.items() if not math.isnan(value)},
+            estimate=_estimate(confidences),
         )
 
 
@@ -94,6 +118,20 @@ class _Sums:
     n2: float
     nx: float
     x2: float
+
+
+def _estimate(rows: Sequence[TupleRow]) -> tuple[float, float, float] | None:
+    """Accuracy of challenger and champion as their confidences foretell it, and the standard error of the difference."""
+    hists = np.zeros((2, 3, CONFIDENCE_BINS), dtype=np.int64)
+    for challenger, place, *counts in rows:
+        hists[0 if challenger else 1, :, place] = counts
+    if (hists[:, 1].sum(axis=1) < LEAST_LABELS).any():
+        return None
+    (own, own_se), (champions, champions_se) = (
+        expected_accuracy(every, calibrate(labelled, right)) for every, labelled, right in hists
+    )
+    error = math.hypot(own_se, champions_se)
+    return (own, champions, error) if math.isfinite(error) else None
 
 
 def _keys(arms: Mapping[bool, _Sums], *, challenger: bool) -> int:

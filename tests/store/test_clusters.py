@@ -117,3 +117,39 @@ def test_both_arms_enter_by_their_share_of_the_variance(log: PredictionLog, stor
     assert store.read_clusters(a_rollout(), NOW).deff["errors"] == pytest.approx(
         (mine / 160 + 1 / 1600) / (1 / 160 + 1 / 1600), rel=0.01
     )
+
+
+def test_confidences_foretell_a_challenger_that_is_less_sure_lately(log: PredictionLog, store: Store) -> None:
+    """Labels are there for the older answers only; the newer ones have lower confidences on the challenger's side."""
+    random_ = random.Random(5)
+    rows, labels = [], []
+    for i in range(1600):
+        for arm in ("challenger", "champion"):
+            lately = i >= 600
+            confidence = 0.6 if lately and arm == "challenger" else random_.choice([0.6, 0.95])
+            name = f"{arm[:3]}{i}{arm[3:5]}"
+            rows.append(row(name, name, arm, confidence=confidence, prediction="1"))
+            if not lately:
+                labels.append(an_outcome(name, label="1" if random_.random() < confidence else "0"))
+    logged(log, *rows)
+    log.append_outcomes(labels)
+    assert store.read_clusters(a_rollout(), NOW).estimate is not None
+    own, champions, error = store.read_clusters(a_rollout(), NOW).estimate or (0.0, 0.0, 0.0)
+
+    assert own == pytest.approx((0.775 * 600 + 0.6 * 1000) / 1600, abs=0.04)
+    assert champions == pytest.approx(0.775, abs=0.04)
+    assert champions - own > 2 * error > 0
+
+
+def test_a_few_labels_foretell_nothing(log: PredictionLog, store: Store) -> None:
+    logged(
+        log,
+        *[
+            row(f"{arm}{i}", f"u{i}", arm, confidence=0.9)
+            for i in range(50)
+            for arm in ("challenger", "champion")
+        ],
+    )
+    log.append_outcomes([an_outcome(f"challenger{i}") for i in range(50)])
+
+    assert store.read_clusters(a_rollout(), NOW).estimate is None

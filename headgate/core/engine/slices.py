@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from headgate.core.engine.case import Case
+from headgate.core.guard.audits import ESTIMATE
 from headgate.core.rollout import Decision, EffectKind, Facts, Phase, StepResult
 from headgate.core.verdict import Outcome, Verdict
 
@@ -18,13 +19,17 @@ def tell_audits(case: Case, audits: Mapping[str, Verdict]) -> None:
             told_when_sent_back = verdict.outcome.triggered and spec.segments.on_segment == "rollback"
             if verdict.outcome in (Outcome.WARN, Outcome.FAIL, Outcome.CRITICAL) and not told_when_sent_back:
                 case.alert_while(f"audit:{name}", "warning", f"{name}: {verdict.reason}")
+        elif verdict.outcome.triggered and name == ESTIMATE:
+            case.alert_while(
+                f"audit:{name}", "warning", f"{name}: {verdict.reason}; it holds until labels tell"
+            )
         elif verdict.outcome.triggered:
             text = f"{name}: {verdict.reason}; nothing that is measured can be trusted until it is mended"
             case.alert_while(f"audit:{name}", "critical", text)
 
 
 def unsound(case: Case, facts: Facts) -> StepResult | None:
-    """Hold while the split or the log is broken: arms that are not comparable prove nothing."""
+    """Hold while the split or the log is broken, since such arms prove nothing, or while confidences foretell harm."""
     broken = [
         f"{name}: {verdict.reason}"
         for name, verdict in facts.audits.items()
@@ -32,8 +37,9 @@ def unsound(case: Case, facts: Facts) -> StepResult | None:
     ]
     if not broken:
         return None
+    only_estimated = len(broken) == 1 and broken[0].startswith(ESTIMATE)
     case.stand()
-    return case.rule(Decision.HOLD, "; ".join(broken), "sample_ratio")
+    return case.rule(Decision.HOLD, "; ".join(broken), ESTIMATE if only_estimated else "sample_ratio")
 
 
 def send_back(case: Case, facts: Facts) -> StepResult | None:

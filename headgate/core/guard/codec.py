@@ -44,7 +44,7 @@ def state_to_bytes(state: GuardState) -> bytes:
     header["deff"] = dict(state.deff)
     if state.clusters is not None:
         one = state.clusters
-        header["clusters"] = [list(one.keys), one.both, one.weight_percent, dict(one.deff)]
+        header["clusters"] = [list(one.keys), one.both, one.weight_percent, dict(one.deff), one.estimate]
     parts: list[bytes] = []
     for name in _TABLES:
         table = getattr(state, name)
@@ -98,8 +98,9 @@ def _read(header: dict[str, Any], reader: _Reader) -> GuardState:
         name: None if header[name] is None else datetime.fromisoformat(header[name]) for name in _TIMES
     }
     if "clusters" in header:
-        keys, both, weight, deff = header["clusters"]
-        values["clusters"] = Clusters((keys[0], keys[1]), both, weight, deff)
+        keys, both, weight, deff, estimate = header["clusters"]
+        known = tuple(estimate) if estimate is not None else None
+        values["clusters"] = Clusters((keys[0], keys[1]), both, weight, deff, known)
     gates = len(values["gates"])
     for name in _TABLES:
         shape = (gates, 4) if name in ("counts", "open") else (gates,)

@@ -86,12 +86,15 @@ class Clusters:
             fallbacks aside.
         weight_percent: the challenger's share that was asked for over the whole time counted here.
         deff: metric (`errors`, `wrong`) -> design effect, >= 1; absent where it can't be estimated.
+        estimate: accuracy of all answers as far as their confidences tell, 0-1: challenger, champion, standard error of
+            the difference; None while there are too few labels to learn from.
     """
 
     keys: tuple[int, int]
     both: int
     weight_percent: float
     deff: Mapping[str, float] = field(default_factory=dict)
+    estimate: tuple[float, float, float] | None = None
 
 
 @dataclass(slots=True)

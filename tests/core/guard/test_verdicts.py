@@ -283,3 +283,30 @@ def test_a_split_is_sound_to_less_than_alpha() -> None:
     spec = RolloutSpec(model="m", evidence={"alpha": 1e-9})
 
     assert audits(strict, spec)["sample_ratio"].numbers["log_e_needed"] == pytest.approx(-math.log(1e-9))
+
+
+def _estimated(own: float, champions: float, error: float) -> Verdict:
+    state = GuardState(clusters=Clusters((500, 9_500), 0, 5.0, {}, (own, champions, error)))
+    return audits(state, _spec())["estimated_accuracy"]
+
+
+def test_an_estimate_without_labels_holds_only_when_it_is_far_beyond_the_margin() -> None:
+    """It fails, which holds; there is no way in which it could promote."""
+    assert _estimated(0.80, 0.90, 0.01).outcome is Outcome.FAIL
+    assert _estimated(0.80, 0.90, 0.03).outcome is Outcome.PASS
+    assert _estimated(0.89, 0.90, 0.001).outcome is Outcome.PASS
+    assert _estimated(math.nan, 0.90, 0.01).outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    ("n", "log_ni", "outcome"),
+    [(999, 2.9, Outcome.INSUFFICIENT_DATA), (999, 3.1, Outcome.PASS), (1_000, 0.0, Outcome.WARN)],
+)
+def test_little_traffic_is_judged_over_the_whole_rollout(n: int, log_ni: float, outcome: Outcome) -> None:
+    """The literal rule wants 1,000 latencies in one step, which 40 requests an hour never bring together."""
+    literal = Verdict("latency", Outcome.INSUFFICIENT_DATA, 0.0, "48 of 1000 latencies", samples=48)
+    standing = Standing(
+        n_challenger=n, n_champion=9_000, log_e=0.1, log_e_needed=5.0, log_ni=log_ni, log_ni_needed=3.0
+    )
+
+    assert guarded("latency", literal, standing, Policies()).outcome is outcome
