@@ -83,7 +83,7 @@ def evidence(log_e: float) -> str:
     value = math.exp(min(log_e, _LOG_LARGEST))
     if value >= 1e6:
         return f"10^{log_e / math.log(10):.0f}"
-    if value >= 100:
+    if value >= 99.5:
         return f"{value:,.0f}"
     return f"{value:.2g}" if value >= 0.005 else "0"
 

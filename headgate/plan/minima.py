@@ -28,14 +28,21 @@ def minima(stage: Stage, spec: RolloutSpec) -> list[tuple[str, str, int, bool]]:
     ]
 
 
-def least_s(stage: Stage, spec: RolloutSpec, traffic: Traffic) -> float:
-    """Seconds until the soak is over and all samples that are asked for are there; inf = they never are."""
-    wanted = [(stage.min_samples, False), (stage.min_outcomes, True)]
-    wanted += [
-        (needed, labelled)
-        for _, _, needed, labelled in minima(stage, spec)
-        if gets(stage, traffic, labelled=labelled) >= needed
-    ]
+def least_s(
+    stage: Stage, spec: RolloutSpec, traffic: Traffic, before: tuple[float, float] = (0.0, 0.0)
+) -> float:
+    """Seconds until the soak is over and all samples that are asked for are there; inf = they never are.
+
+    Args:
+        before: the challenger's requests and labels in earlier stages. A guarded check counts them where the step and
+            the last 24 h hold too few, so it waits; a literal one does not, see `starved`.
+    """
+    wanted: list[tuple[float, bool]] = [(stage.min_samples, False), (stage.min_outcomes, True)]
+    for _, _, least, labelled in minima(stage, spec):
+        if gets(stage, traffic, labelled=labelled) >= least:
+            wanted.append((least, labelled))
+        elif spec.decision == "guarded":
+            wanted.append((max(0.0, least - before[labelled]), labelled))
     waits = [stage.soak_s or 0.0]
     for needed, labelled in wanted:
         pace = stage.pace(traffic, labelled=labelled)
@@ -52,6 +59,8 @@ def gets(stage: Stage, traffic: Traffic, *, labelled: bool) -> float:
 
 def starved(stage: Stage, spec: RolloutSpec, traffic: Traffic) -> list[str]:
     """Checks that never get the samples they ask for, and what to write instead."""
+    if spec.decision == "guarded":
+        return _unlabelled(stage, spec, traffic)
     found = []
     for check, key, needed, labelled in minima(stage, spec):
         counted = gets(stage, traffic, labelled=labelled)
@@ -60,6 +69,14 @@ def starved(stage: Stage, spec: RolloutSpec, traffic: Traffic) -> list[str]:
             fix = _fix(check, key, counted, late=labelled and traffic.label_delay_s >= CHECK_REACH_S)
             found.append(f"{check} asks for {needed:,} {what} within 24 h and gets {counted:,.0f}: {fix}")
     return found + _quiet(stage, spec, traffic)
+
+
+def _unlabelled(stage: Stage, spec: RolloutSpec, traffic: Traffic) -> list[str]:
+    """A guarded check takes its samples from the whole rollout: only one that gets none at all starves."""
+    wants = any(labelled for *_, labelled in minima(stage, spec))
+    if not wants or stage.pace(traffic, labelled=True) > 0:
+        return []
+    return ["accuracy asks for labels and gets none: send them, or set overrides.accuracy.enabled to false"]
 
 
 def _fix(check: str, key: str, counted: float, *, late: bool) -> str:

@@ -69,7 +69,10 @@ def plan(spec: RolloutSpec, traffic: Traffic) -> Plan:
         following = ahead[index + 1] if index + 1 < len(ahead) else None
         step = StepPlan(stage, at, math.inf, holds=starved(stage, spec, traffic))
         needs_proof = _needs_proof(stage, following, spec)
-        step.lasts_s = max(least_s(stage, spec, traffic), _proof_s(made, step) if needs_proof else 0.0)
+        before = (sum(one.requests for one in made.steps), sum(one.labels for one in made.steps))
+        step.lasts_s = max(
+            least_s(stage, spec, traffic, before), _proof_s(made, step) if needs_proof else 0.0
+        )
         if needs_proof and not step.holds and math.isinf(step.lasts_s):
             step.holds = ["promotion's evidence never comes together"]
         made.done_s = math.inf if step.holds else made.done_s

@@ -156,7 +156,7 @@ def test_without_labels_the_plan_says_that_accuracy_is_never_known() -> None:
 
 def test_checks_that_starve_are_named_with_the_setting_that_feeds_them() -> None:
     """The engine holds on insufficient data; at 2 requests an hour latency never has its 1,000."""
-    made = plan(a_spec(), SLOW)
+    made = plan(a_spec(decision="literal"), SLOW)
     first = " ".join(made.steps[0].holds)
 
     assert "latency asks for 1,000 requests within 24 h and gets 48" in first
@@ -165,8 +165,24 @@ def test_checks_that_starve_are_named_with_the_setting_that_feeds_them() -> None
     assert made.done_s == math.inf
 
 
+def test_a_guarded_check_waits_for_its_samples_over_the_whole_rollout() -> None:
+    made = plan(a_spec(), SLOW)
+    least = 1_000 / made.steps[0].stage.pace(SLOW, labelled=False)
+
+    assert not [why for step in made.steps for why in step.holds]
+    assert made.steps[0].lasts_s >= least
+    assert made.steps[1].lasts_s < least
+
+
+def test_a_guarded_check_without_any_labels_is_said_to_hold() -> None:
+    made = plan(a_spec(), Traffic(100, 0))
+
+    assert any("accuracy asks for labels and gets none" in why for step in made.steps for why in step.holds)
+
+
 def test_what_the_plan_suggests_ends_the_holds() -> None:
     fed = a_spec(
+        decision="literal",
         analysis={"point": "21m"},
         overrides={
             "latency": {"latency_sample_size_minimum": 38},
@@ -181,7 +197,7 @@ def test_what_the_plan_suggests_ends_the_holds() -> None:
 
 
 def test_labels_later_than_the_checks_look_back_are_said_so() -> None:
-    made = plan(a_spec(), Traffic(100, 1, label_delay_s=DAY))
+    made = plan(a_spec(decision="literal"), Traffic(100, 1, label_delay_s=DAY))
 
     assert made.steps[0].holds == [
         "accuracy asks for 100 labels within 24 h and gets 0: labels must come sooner than that"
