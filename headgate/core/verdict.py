@@ -49,6 +49,8 @@ class Standing:
 
     Attributes:
         challenger, champion: the arms' rates, 0-1; None without samples.
+        lately: the difference since the harm most likely began; None while there is hardly evidence of any. After a long
+            healthy time the whole rollout's difference hides a harm that is new.
         difference: challenger minus champion, adjusted for strata. low, high: its confidence sequence at 1 - alpha.
         n_challenger, n_champion: samples counted. alone: requests of the challenger since the champion last had one.
         log_e: natural log of the evidence for harm. log_e_needed: at which harm is confirmed.
@@ -64,6 +66,7 @@ class Standing:
     challenger: float | None = None
     champion: float | None = None
     difference: float | None = None
+    lately: float | None = None
     low: float | None = None
     high: float | None = None
     n_challenger: int = 0
@@ -85,6 +88,12 @@ class Standing:
     def confirmed(self) -> bool:
         """True when harm is proven within the check's part of the error budget."""
         return self.log_e >= self.log_e_needed
+
+    @property
+    def harm(self) -> float | None:
+        """The larger of the differences: over the whole rollout, and since the harm most likely began."""
+        known = [value for value in (self.difference, self.lately) if value is not None]
+        return max(known) if known else None
 
     @property
     def shown_not_worse(self) -> bool:

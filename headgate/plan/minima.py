@@ -7,9 +7,6 @@ from headgate.core.verdict import Check
 from headgate.plan.stages import Stage
 from headgate.plan.traffic import Traffic
 
-CHECK_REACH_S = 86_400.0
-"""The checks read at most the last 24 h of a step (`headgate.store.windows.STEP_CAP`)."""
-
 
 def minima(stage: Stage, spec: RolloutSpec) -> list[tuple[str, str, int, bool]]:
     """Samples below which a check gives no verdict: check, its setting, how many, whether labelled ones."""
@@ -39,7 +36,7 @@ def least_s(
     """
     wanted: list[tuple[float, bool]] = [(stage.min_samples, False), (stage.min_outcomes, True)]
     for _, _, least, labelled in minima(stage, spec):
-        if gets(stage, traffic, labelled=labelled) >= least:
+        if gets(stage, spec, traffic, labelled=labelled) >= least:
             wanted.append((least, labelled))
         elif spec.decision == "guarded":
             wanted.append((max(0.0, least - before[labelled]), labelled))
@@ -51,9 +48,9 @@ def least_s(
     return max(waits)
 
 
-def gets(stage: Stage, traffic: Traffic, *, labelled: bool) -> float:
+def gets(stage: Stage, spec: RolloutSpec, traffic: Traffic, *, labelled: bool) -> float:
     """Samples within the time that the checks look back."""
-    reach = CHECK_REACH_S - (traffic.label_delay_s if labelled else 0.0)
+    reach = spec.policies.reach.total_seconds() - (traffic.label_delay_s if labelled else 0.0)
     return stage.pace(traffic, labelled=labelled) * max(0.0, reach)
 
 
@@ -63,10 +60,15 @@ def starved(stage: Stage, spec: RolloutSpec, traffic: Traffic) -> list[str]:
         return _unlabelled(stage, spec, traffic)
     found = []
     for check, key, needed, labelled in minima(stage, spec):
-        counted = gets(stage, traffic, labelled=labelled)
+        counted = gets(stage, spec, traffic, labelled=labelled)
         if not counted >= needed:
             what = "labels" if labelled else "requests"
-            fix = _fix(check, key, counted, late=labelled and traffic.label_delay_s >= CHECK_REACH_S)
+            fix = _fix(
+                check,
+                key,
+                counted,
+                late=labelled and traffic.label_delay_s >= spec.policies.reach.total_seconds(),
+            )
             found.append(f"{check} asks for {needed:,} {what} within 24 h and gets {counted:,.0f}: {fix}")
     return found + _quiet(stage, spec, traffic)
 

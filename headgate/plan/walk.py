@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from headgate.core.spec import RolloutSpec
-from headgate.plan.minima import CHECK_REACH_S, least_s, starved
+from headgate.plan.minima import least_s, starved
 from headgate.plan.questions import Question, questions
 from headgate.plan.stages import Stage, stages
 from headgate.plan.traffic import Traffic
@@ -77,7 +77,7 @@ def plan(spec: RolloutSpec, traffic: Traffic) -> Plan:
             step.holds = ["promotion's evidence never comes together"]
         made.done_s = math.inf if step.holds else made.done_s
         if math.isinf(step.lasts_s):
-            step.lasts_s = max(stage.soak_s or 0.0, CHECK_REACH_S)
+            step.lasts_s = max(stage.soak_s or 0.0, spec.policies.reach.total_seconds())
         _count(made, step)
         at += step.lasts_s
     for one in made.questions:

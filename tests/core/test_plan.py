@@ -10,11 +10,9 @@ from headgate.core.stats import limits
 from headgate.core.stats.paired import log_not_worse_paired
 from headgate.errors import BadRequestError
 from headgate.plan import Traffic, as_json, plan
-from headgate.plan.minima import CHECK_REACH_S
 from headgate.plan.questions import check_alpha, pairs_not_worse, questions
 from headgate.plan.stages import Stage, stages
 from headgate.plan.traffic import parse_rate, parse_share
-from headgate.store.windows import STEP_CAP
 
 HOUR, DAY = 3_600.0, 86_400.0
 BUSY = Traffic(requests_s=100, labels_s=20 / 60, label_delay_s=2 * HOUR)
@@ -202,10 +200,6 @@ def test_labels_later_than_the_checks_look_back_are_said_so() -> None:
     assert made.steps[0].holds == [
         "accuracy asks for 100 labels within 24 h and gets 0: labels must come sooner than that"
     ]
-
-
-def test_the_checks_reach_is_the_stores() -> None:
-    assert STEP_CAP.total_seconds() == CHECK_REACH_S
 
 
 def test_spec_samples_and_open_pauses_are_waited_for() -> None:

@@ -91,9 +91,9 @@ def _counts(verdict: Verdict, standing: Standing) -> bool:
     literal = verdict.literal or verdict
     if literal.outcome.triggered and verdict.outcome is not Outcome.INSUFFICIENT_DATA:
         return True
-    if standing.margin is None or standing.difference is None:
+    if standing.margin is None or standing.harm is None:
         return False
-    return not standing.difference <= standing.margin
+    return not standing.harm <= standing.margin
 
 
 def promotion_gap(verdicts: Mapping[str, Verdict]) -> str | None:

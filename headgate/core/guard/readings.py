@@ -16,6 +16,7 @@ from headgate.core.spec import EvidenceSpec
 from headgate.core.stats.sequential import (
     confidence_sequence,
     difference,
+    likely_odds,
     log_benefit,
     log_harm,
     log_mean_e,
@@ -32,6 +33,10 @@ FAR_TAIL_MARGIN = 0.01
 """Anomaly has no margin of its own: one point of the answers in the champion's far tail."""
 
 
+_LIKELY = 2.0
+"""Log evidence of a gate from which on it is asked how large a harm is and since when."""
+
+
 @dataclass(slots=True)
 class Readings:
     """One check of R rollouts. Shapes (R,), NaN where nothing can be told.
@@ -44,6 +49,7 @@ class Readings:
     challenger: Floats
     champion: Floats
     difference: Floats
+    lately: Floats
     low: Floats
     high: Floats
     n_challenger: Floats
@@ -64,7 +70,7 @@ class Fleet:
 
     Attributes:
         layout: their gates. counts: shape (R, G, 4). adjusted: shape (R, G), the arms' difference by gate.
-        log_e: shape (R, G), evidence by gate.
+        log_e: shape (R, G), evidence by gate. lately: shape (R, G), difference since the harm most likely began.
     """
 
     layout: Layout
@@ -74,6 +80,7 @@ class Fleet:
     counts: Floats = field(init=False)
     adjusted: Floats = field(init=False)
     log_e: Floats = field(init=False)
+    lately: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         gates = self.layout.gates
@@ -91,6 +98,10 @@ class Fleet:
         if row is not None:
             _, weights = bets(self.layout.threshold_shares)
             self.log_e[:, row] = log_mix(restart[:, row], weights)
+        self.lately = np.full(excess.shape, math.nan)
+        likely = self.log_e > _LIKELY
+        _, p_c = _rates(self.counts[likely])
+        self.lately[likely] = difference(likely_odds(restart[likely]), p_c)
 
     def ll(self, rows: Sequence[int]) -> Floats:
         """The vectors of some gates, shape (R, K, 161)."""
@@ -184,6 +195,7 @@ def _rate(fleet: Fleet, check: Check) -> Readings:
         challenger=p_t,
         champion=p_c,
         difference=fleet.adjusted[:, main],
+        lately=fleet.lately[:, main],
         low=low,
         high=high,
         n_challenger=counts[:, 1],
@@ -229,6 +241,7 @@ def _latency(fleet: Fleet) -> Readings:
         challenger=p_t,
         champion=champion,
         difference=fleet.adjusted[pick],
+        lately=fleet.lately[pick],
         low=low,
         high=high,
         n_challenger=counts[:, 1],
@@ -255,6 +268,7 @@ def _confidence(fleet: Fleet) -> Readings:
     far = (np.arange(len(adjusted)), np.nan_to_num(adjusted, nan=-1.0).argmax(axis=1))
     _, p_c = _rates(counts[far])
     low, high = _interval(ll[far], needed, p_c, of=len(rows))
+    lately = np.abs(fleet.lately[:, rows])
     limit = fleet.policy(Check.CONFIDENCE_DRIFT, "margin")
     margin = np.where(
         np.isnan(limit), fleet.policy(Check.CONFIDENCE_DRIFT, "confidence_drift_threshold"), limit
@@ -265,6 +279,7 @@ def _confidence(fleet: Fleet) -> Readings:
         challenger=np.full(len(distance), math.nan),
         champion=np.full(len(distance), math.nan),
         difference=distance,
+        lately=np.where(np.isnan(lately).all(axis=1), math.nan, np.nan_to_num(lately).max(axis=1)),
         low=np.maximum(0.0, np.maximum(low, -high)),
         high=np.maximum(-low, high),
         n_challenger=counts[:, 0, 1],

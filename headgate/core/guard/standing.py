@@ -62,11 +62,12 @@ def _standings(fleet: Fleet, check: Check) -> list[Standing]:
     parts, per_s = read.parts.tolist(), fleet.pace(check, read.n_challenger)
     result = []
     for row, (state, evidence) in enumerate(zip(fleet.states, fleet.specs, strict=True)):
-        challenger, champion, difference, low, high, margin = (column[row] for column in columns)
+        challenger, champion, difference, lately, low, high, margin = (column[row] for column in columns)
         standing = Standing(
             challenger=challenger,
             champion=champion,
             difference=difference,
+            lately=lately,
             low=low,
             high=high,
             n_challenger=int(n_t[row]),
@@ -86,7 +87,7 @@ def _standings(fleet: Fleet, check: Check) -> list[Standing]:
     return result
 
 
-_OPTIONAL = ("challenger", "champion", "difference", "low", "high", "margin")
+_OPTIONAL = ("challenger", "champion", "difference", "lately", "low", "high", "margin")
 _EXACT = ("log_e", "needed", "log_ni", "extra_bad", "deff", "n_challenger", "n_champion")
 
 

@@ -137,7 +137,7 @@ def _confirmed(
     name: Check, verdict: Verdict, literal: Verdict, standing: Standing, policies: Policies
 ) -> Verdict:
     limit = harm_limit(name, standing, policies)
-    difference = standing.difference
+    difference = standing.harm
     broken = literal.outcome.triggered and not _not_compared(name, literal)
     beyond = limit is None or difference is None or not difference <= limit
     proof = f"confirmed: evidence {evidence(standing.log_e)} >= {evidence(standing.log_e_needed)}"
@@ -231,8 +231,9 @@ def _of(standing: Standing) -> str:
 
 def _measured(check: Check, standing: Standing) -> str:
     """The difference in words: `error rate 2.23 % vs 0.93 %, 1.3 points more`."""
-    difference = standing.difference
-    more = "an unknown amount more" if difference is None else f"{points(difference)} more"
+    difference = standing.harm
+    late = standing.lately is not None and difference == standing.lately
+    more = "an unknown amount more" if difference is None else f"{points(difference)} more{' lately' * late}"
     if check is Check.CONFIDENCE_DRIFT:
         return f"{_MAIN[check]} {math.nan if difference is None else difference:.4f}"
     if standing.challenger is None or standing.champion is None:

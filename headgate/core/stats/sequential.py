@@ -234,6 +234,18 @@ def mle(ll: Floats) -> Floats:
     return found
 
 
+def likely_odds(restart: Floats) -> Floats:
+    """Log odds ratio since the moment from which the arms most likely differ: the mean under the restarted mixture.
+
+    Args:
+        restart: shape (..., 161), see `advance_restart`; both sides of the grid are believed alike beforehand.
+    """
+    values = np.asarray(restart, dtype=np.float64) + TWO_SIDED
+    weight = np.exp(values - values.max(axis=-1, keepdims=True))
+    mean: Floats = (weight @ GRID) / weight.sum(axis=-1)
+    return mean
+
+
 def margin_odds(p_c: ArrayLike, margin: ArrayLike) -> Floats:
     """Log odds ratio of a rate `margin` points above the champion's rate `p_c`, both 0-1; NaN where p_c is."""
     rate = np.asarray(p_c, dtype=np.float64)

@@ -10,11 +10,12 @@ from headgate.core.guard.budgets import log_e_needed, shares, sweep_alpha
 from headgate.core.guard.gates import GATES, layout
 from headgate.core.guard.standing import SHADOW_SHARE, standings
 from headgate.core.guard.state import GuardState
+from headgate.core.guard.verdicts import guarded
 from headgate.core.policies import AnomalyPolicy, CachePolicy, Policies
 from headgate.core.spec import EvidenceSpec
 from headgate.core.stats.odds import NULL
 from headgate.core.stats.paired import log_not_worse_paired, log_worse
-from headgate.core.verdict import Check
+from headgate.core.verdict import Check, Outcome, Verdict
 from tests.core.guard.guard_world import START, Traffic, advanced, arm, at, labels, look, row, standing_of
 
 ALL = Policies(cache_performance=CachePolicy(enabled=True))
@@ -108,6 +109,26 @@ def test_doubled_errors_are_confirmed_and_counted() -> None:
     assert errors.extra_bad == pytest.approx(0.02 * errors.n_challenger, rel=0.3)
     assert errors.to_go is None
     assert errors.parts["error_rate"] == max(errors.parts.values())
+
+
+def test_a_harm_that_begins_after_a_long_healthy_time_is_not_hidden_by_it() -> None:
+    """Over the whole rollout the difference is within the margin; since it began it is far beyond."""
+    traffic, state = Traffic(21), GuardState()
+    for number in range(300):
+        state = advanced(state, traffic.look(number, error_rate=(0.01, 0.01), rate=300.0))
+    healthy = standing_of(state, Check.ERROR_RATE)
+    for number in range(300, 330):
+        state = advanced(state, traffic.look(number, error_rate=(0.03, 0.01), rate=300.0))
+    errors = standing_of(state, Check.ERROR_RATE)
+    calm = Verdict("error_rate", Outcome.PASS, 0.0, "error rate 0.0120 <= 0.0500", samples=600)
+
+    assert not healthy.confirmed
+    assert healthy.lately is None
+    assert errors.confirmed
+    assert errors.difference is not None
+    assert errors.difference < 0.005
+    assert errors.lately == pytest.approx(0.02, rel=0.35)
+    assert guarded("error_rate", calm, errors, Policies()).outcome.triggered
 
 
 def test_wrong_answers_without_a_label_cost_as_much() -> None:
