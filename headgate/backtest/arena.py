@@ -8,15 +8,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.backtest.columns import MISSING, Small
+from headgate.backtest.columns import MISSING
 from headgate.backtest.ledger import Ledger
 from headgate.backtest.trial import Index, Rows, Trial
-from headgate.core.evidence import ERROR_CATEGORIES, Arm, Evidence, Series
+from headgate.core.evidence import Arm, Evidence, Series
 from headgate.core.rollout import Phase, Rollout
 
 _PAIRS = 2
-_TIMEOUT = ERROR_CATEGORIES.index("timeout")
-_PROMOTED = (Phase.PROMOTING, Phase.WATCHING, Phase.PROMOTED)
 
 
 Labelled = tuple[tuple[Index, NDArray[np.float32]], tuple[Index, NDArray[np.float32]]]
@@ -154,27 +152,23 @@ class Arena:
             return index, mine if rollout is not None else mine[:0], nothing
         if rollout is None or self._positions is None:
             return index, nothing, nothing
-        theirs = trial.champion.rows.error[index]
         if rollout.base_phase in (Phase.PENDING, Phase.SHADOWING):
             # What the champion can't answer is not mirrored.
-            return index, index[theirs == MISSING] if rollout.target.shadow else nothing, nothing
-        index, theirs = self._sent_back(rollout, index, theirs)
+            answered = index[trial.champion.rows.error[index] == MISSING]
+            return index, answered if rollout.target.shadow else nothing, nothing
+        index = self._sent_back(rollout, index)
         mine = self._positions[index] < rollout.served_percent
-        if rollout.base_phase in _PROMOTED:
-            return index[~mine], index[mine], nothing
-        error = rows.error[index]
-        failed = mine & (error != MISSING)
-        # What both fail on is charged to the champion alone, unless the challenger timed out (gateway.execute).
-        shared = failed & (theirs != MISSING) & (error != _TIMEOUT)
-        return index[~mine | failed], index[mine & ~shared], index[failed & ~shared]
+        # What the champion answers in the challenger's place is summed elsewhere (store.tally), compared with nothing.
+        fell = index[mine & (rows.error[index] != MISSING)]
+        return index[~mine], index[mine], fell
 
-    def _sent_back(self, rollout: Rollout, index: Index, errors: Small) -> tuple[Index, Small]:
+    def _sent_back(self, rollout: Rollout, index: Index) -> Index:
         """Without the requests of slices that were sent back: they are the champion's, and compared with nothing."""
         for column, values in rollout.excluded.items():
             codes, _, names = self.trial.segments[column]
             kept = ~np.isin(codes[index], [place for place, name in enumerate(names) if name in values])
-            index, errors = index[kept], errors[kept]
-        return index, errors
+            index = index[kept]
+        return index
 
     def _compare(self, rows: Rows, index: Index, low: int, until: int) -> None:
         """Shadow answers beside the champion's."""

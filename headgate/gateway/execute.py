@@ -136,7 +136,8 @@ def execute(
     """Answer a request by its assigned version, or by the champion when that one can't.
 
     Whether a body is malformed is the champion's signature to say: what only the challenger refuses is the
-    challenger's failure. What both fail on is the champion's failure alone, unless the challenger timed out.
+    challenger's failure. What both fail on counts as a failure of both, each where it is compared: the challenger's beside
+    the champion's own share, the champion's as an answer in another's place.
 
     Args:
         trial: the assigned challenger; None when it is not loaded (or the champion was assigned).
@@ -168,5 +169,5 @@ def _by_champion(
     if isinstance(result, Answer):
         before = (failure,) if failure else ()
         return Execution(assigned, champion.name, champion.version, reason, result, before)
-    charged = (failure, result) if failure and failure.category == "timeout" else (result,)
+    charged = (failure, result) if failure else (result,)
     return Execution(assigned, champion.name, champion.version, reason, None, charged)

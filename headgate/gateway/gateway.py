@@ -92,6 +92,7 @@ class Gateway:
             timeout_s=settings.predict_timeout_s,
             tenant=tenant,
         )
+        self.service.uncertain_below = settings.uncertain_below
         self.service.observe = self.gates.observe
         self.follower = Follower(
             registry, self.routes, poll_s=settings.poll_s, models=models, on_look=self._looked

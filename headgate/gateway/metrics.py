@@ -39,6 +39,9 @@ class Metrics:
         self.latency = Histogram(
             "headgate_predict_seconds", "Time in the model's predict.", arm, buckets=_SECONDS, registry=made
         )
+        self.uncertain = Counter(
+            "headgate_uncertain_predictions", "Answers not confident enough to act on.", arm, registry=made
+        )
         self.shadow_dropped = Counter("headgate_shadow_dropped", "Mirrored calls dropped.", registry=made)
         self.log_failures = Counter(
             "headgate_log_failures", "Answers that could not be logged.", registry=made

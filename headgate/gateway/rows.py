@@ -123,7 +123,7 @@ def _failed(
         **_common(origin, call, index),
         arm=_arm(failure.arm, execution),
         version=failure.version,
-        reason=execution.assigned.reason.value,
+        reason="fallback" if execution.fell_back and not fallback else execution.assigned.reason.value,
         prediction=None,
         confidence=None,
         latency_ms=failure.latency_ms,

@@ -64,6 +64,8 @@ class Service:
     ) -> None:
         self.routes, self.shelf, self.metrics, self.cache = routes, shelf, metrics, cache
         self._log, self._shadow, self._timeout_s, self._tenant = row_log, shadow, timeout_s, tenant
+        self.uncertain_below: float | None = None
+        """Confidence, 0-1, that an answer needs to be acted on by itself; None = nobody asks."""
         self.observe: Callable[[Route, Execution], object] = lambda _route, _execution: None
         """Told of every live request that was answered."""
         self._champions: dict[str, ServedModel] = {}
@@ -193,6 +195,11 @@ class Service:
         if route.split.rollout_id:
             headers["X-Headgate-Rollout"] = header_text(route.split.rollout_id)
         if execution.answer is not None:
+            if self.uncertain_below is not None:
+                # Of many rows one that nobody should act on marks them all: the header is read for the whole answer.
+                doubtful = uncertain_rows(execution.answer, self.uncertain_below)
+                headers["X-Headgate-Uncertain"] = "true" if doubtful else "false"
+                self.metrics.uncertain.labels(route.model, execution.version, execution.arm).inc(doubtful)
             return Reply(200, execution.answer.body, headers=headers, after=after)
         error = execution.failures[-1].error
         _, _, status, code, message = error.args
@@ -229,6 +236,13 @@ class Service:
             metrics.latency.labels(*labels).observe(execution.answer.latency_ms / 1000.0)
             for row in execution.answer.rows:
                 metrics.ab_predictions.labels(execution.version, metrics.outcome(model, row.prediction)).inc()
+
+
+def uncertain_rows(answer: Answer, least: float) -> int:
+    """How many of the rows are not known to be at least this confident; an answer that can't be read counts as one."""
+    if not answer.rows:
+        return 1
+    return sum(row.confidence is None or not row.confidence >= least for row in answer.rows)
 
 
 def _broken(arm: str, version: str, reason: str) -> Arm[Body]:

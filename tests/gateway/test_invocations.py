@@ -9,6 +9,9 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from headgate.core.routing.split import Split, assign
+from headgate.gateway.answers import RowAnswer
+from headgate.gateway.execute import Answer
+from headgate.gateway.service import uncertain_rows
 from tests.gateway.harness import Kinds, Point, Running, StartGateway, logged_rows
 
 pytestmark = pytest.mark.stack
@@ -135,6 +138,51 @@ def test_a_confidence_that_the_model_tells_is_logged(
     assert logged_rows(running, "prediction, confidence") == [("a", 0.75)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "least", "flag"),
+    [
+        pytest.param("confident", 0.8, "true", id="below"),
+        pytest.param("confident", 0.75, "false", id="exactly-at-the-limit"),
+        pytest.param("constant", 0.75, "true", id="a-model-that-tells-no-confidence"),
+        pytest.param("confident", None, None, id="nobody-asks"),
+    ],
+)
+def test_an_answer_that_nobody_should_act_on_is_marked_and_counted(
+    kinds: Kinds,
+    model: str,
+    point: Point,
+    start_gateway: StartGateway,
+    kind: str,
+    least: float | None,
+    flag: str | None,
+) -> None:
+    """AR-14: automation reads a header; what is not known to be sure is not sure."""
+    kinds.register(model, kind, label="a", **({"confidence": 0.75} if kind == "confident" else {}))
+    point(model, champion="1")
+    running = start_gateway(model, uncertain_below=least)
+    answer = running.ask()
+    counted = f'headgate_uncertain_predictions_total{{arm="champion",model="{model}",version="1"}} 1.0'
+
+    assert answer.status_code == 200
+    assert answer.headers.get("X-Headgate-Uncertain") == flag
+    assert (counted in running.client.get("/metrics").text) is (flag == "true")
+
+
+@pytest.mark.parametrize(
+    ("rows", "doubtful"),
+    [
+        pytest.param([0.9, 0.9], 0, id="all-sure"),
+        pytest.param([0.9, 0.5, None, float("nan")], 3, id="one-sure-of-four"),
+        pytest.param([], 1, id="unreadable"),
+    ],
+)
+def test_every_row_must_be_sure(rows: list[float | None], doubtful: int) -> None:
+    """AR-14."""
+    answer = Answer(None, b"", [RowAnswer("a", confidence) for confidence in rows], 1.0)
+
+    assert uncertain_rows(answer, 0.8) == doubtful
+
+
 FAILING = [
     pytest.param("crash", {}, "model", "fallback_error", id="raises"),
     pytest.param("exit", {}, "model", "fallback_error", id="ends-the-process"),
@@ -226,7 +274,7 @@ def test_a_champions_failure_is_the_answer_of_mlflow_and_its_own_error(
     assert logged_rows(running, "arm, version, error, fallback") == [("champion", "1", "model", False)]
 
 
-def test_what_both_fail_on_is_not_the_challengers_failure(
+def test_what_both_fail_on_is_charged_to_each_where_it_is_compared(
     kinds: Kinds, model: str, point: Point, start_gateway: StartGateway
 ) -> None:
     kinds.register(model, "crash-on-negative")
@@ -236,7 +284,10 @@ def test_what_both_fail_on_is_not_the_challengers_failure(
     running.follow(model, 100, "2")
 
     assert running.ask(-1.0).status_code == 400
-    assert logged_rows(running, "arm, version, error") == [("champion", "1", "model")]
+    assert logged_rows(running, "arm, version, error, fallback, reason") == [
+        ("challenger", "2", "model", True, "split"),
+        ("champion", "1", "model", False, "fallback"),
+    ]
 
 
 @pytest.fixture

@@ -106,14 +106,26 @@ def _advance(plan: Layout, looks: Sequence[Look]) -> list[GuardState]:
     for index, state in enumerate(states):
         if state.looks == looks[index].state.looks:
             continue
-        state.ll = (state.ll + tally.delta[index]).astype(np.float32)
+        mirrored = looks[index].new.mirrored
+        kept = _seen_whole(plan) if mirrored else np.ones(len(plan.gates))
+        state.ll = (state.ll + tally.delta[index] * kept[:, None]).astype(np.float32)
         state.restart = restart[index]
-        state.counts = state.counts + tally.counts[index]
-        state.excess = state.excess + tally.excess[index]
-        state.compared = state.compared + tally.compared[index]
-        if not looks[index].new.mirrored:
+        state.counts = state.counts + tally.counts[index] * kept[:, None]
+        state.excess = state.excess + tally.excess[index] * kept
+        state.compared = state.compared + tally.compared[index] * kept
+        if not mirrored:
             state.served = state.served + tally.counts[index, :, 1]
     return states
+
+
+def _seen_whole(plan: Layout) -> Floats:
+    """1 for the gates that see all of a mirrored challenger, 0 for those of errors.
+
+    What the champion can't answer is not mirrored, so in shadow a challenger looks healthier than it is: its failures
+    there may count as harm, never as proof that it is not worse.
+    """
+    blind = (Check.ERROR_RATE, Check.THROUGHPUT)
+    return np.asarray([float(gate.check not in blind) for gate in plan.gates])
 
 
 def _restarted(plan: Layout, restart: Vectors, delta: Floats, before: Floats, now: Floats) -> Vectors:
@@ -180,12 +192,15 @@ def _add_once(target: Floats, place: tuple[NDArray[np.intp], NDArray[np.intp]], 
 
 
 def design_effect(gate: Gate, state: GuardState) -> float:
-    """Design effect of a gate's samples: measured for errors and wrong answers, else the larger of what is known."""
+    """Design effect of a gate's samples: measured for errors and wrong answers, else the larger of what is known.
+
+    Where nothing has failed yet it can't be measured; the first request of many rows that fails must not count as many.
+    """
     known = state.deff
     if not known:
         return 1.0
     name = {Check.ACCURACY: "wrong", Check.ERROR_RATE: "errors", Check.THROUGHPUT: "errors"}.get(gate.check)
-    value = known.get(name, 1.0) if name else max(known.values())
+    value = known.get(name or "", max(known.values()))
     return value if value >= 1.0 and math.isfinite(value) else 1.0
 
 

@@ -19,9 +19,9 @@ from headgate.core.wording import evidence, percent, points
 
 LEAST_CHAMPION = 20
 """Champion samples below which there is nothing to compare with."""
-MOST_ALONE = 300
-"""Requests in a row that the challenger may have without one of the champion's: at a share of 2 % this is by chance once
-in 400 times."""
+MOST_ALONE = 1_000
+"""Requests in a row that the challenger may have without one of the champion's. Beside a hold-back of 5 % whose users come
+five at a time, 300 are by chance once in 20 times, many times a day; 1,000 once in 30,000 times."""
 _TOO_EARLY = 100
 _LEAST_FOR_ANOMALY = 100
 SUSPICION = 0.5
@@ -172,7 +172,9 @@ def _calm(name: Check, verdict: Verdict, literal: Verdict, standing: Standing, p
         reason = f"{literal.reason}; but worse than the champion by evidence {_of(standing)}"
         return replace(verdict, outcome=Outcome.WARN, reason=reason, severity=_severity(standing))
     minimum = sample_minimum(name, policies)
-    few = literal.outcome is Outcome.INSUFFICIENT_DATA and literal.samples < minimum
+    few = literal.outcome is Outcome.INSUFFICIENT_DATA and (
+        literal.samples < minimum or _lacks_champions(name, literal, minimum)
+    )
     if not few or literal.indicators or standing.n_champion < LEAST_CHAMPION:
         return verdict
     since = f"since the rollout began {standing.n_challenger:,} are compared with the champion's"
@@ -183,6 +185,14 @@ def _calm(name: Check, verdict: Verdict, literal: Verdict, standing: Standing, p
         reason = f"{literal.reason}, but {since} without proof of harm: evidence {_of(standing)}"
         return replace(verdict, outcome=Outcome.WARN, reason=reason)
     return verdict
+
+
+def _lacks_champions(check: Check, literal: Verdict, minimum: int) -> bool:
+    """True when the literal rule has no verdict for want of champion samples: beside 95 % a day may never bring enough."""
+    if check is Check.CONFIDENCE_DRIFT:
+        found = literal.numbers.get("baseline_confidences")
+        return found is not None and found < minimum
+    return check is Check.LATENCY and literal.numbers.get("baseline_mean_ms", math.nan) is None
 
 
 def sample_minimum(check: Check, policies: Policies) -> int:

@@ -339,7 +339,18 @@ def test_mirrored_answers_cost_nobody_anything() -> None:
 
     assert shadow.served[total] == 0
     assert live.served[total] == 100
-    assert live.counts[total, 1] == 600
+    assert live.counts[total, 1] == 100
+
+
+def test_errors_in_shadow_may_show_harm_but_never_that_there_is_none() -> None:
+    """What the champion can't answer is not mirrored: its own failures are beside nothing of the challenger's."""
+    fails = advanced(GuardState(), look(arm([500], 60), arm([500], 5), mirrored=True))
+    shines = advanced(GuardState(), look(arm([500], 0), arm([500], 60), mirrored=True))
+    total = row(fails, "error_rate")
+
+    assert log_harm(fails.restart[total].astype(float)) > 10
+    assert not shines.ll[total].any()
+    assert not shines.counts[total].any()
 
 
 def test_odds_ratio_one_never_gains_evidence() -> None:
@@ -362,3 +373,13 @@ def test_pairs_add_and_are_marked_when_they_came_first() -> None:
 
     assert (later.pairs, later.shadowed) == ((4, 5, 51), True)
     assert late.shadowed is False
+
+
+@pytest.mark.parametrize("check", ["error_rate", "throughput"])
+def test_a_design_effect_that_is_not_known_yet_is_the_largest_known_one(check: str) -> None:
+    """The first request of a hundred rows that fails is one failure, though no failure told so before."""
+    new = look(arm([500], 60), arm([500], 30))
+    plain = advanced(GuardState(), new)
+    divided = advanced(GuardState(deff={"slow": 4.0, "unsure": 3.0}), new)
+
+    np.testing.assert_allclose(divided.ll[row(plain, check)], plain.ll[row(plain, check)] / 4, rtol=1e-6)

@@ -310,3 +310,29 @@ def test_little_traffic_is_judged_over_the_whole_rollout(n: int, log_ni: float, 
     )
 
     assert guarded("latency", literal, standing, Policies()).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("check", "numbers"),
+    [
+        (Check.LATENCY, {"baseline_mean_ms": None}),
+        (Check.CONFIDENCE_DRIFT, {"baseline_confidences": 48.0}),
+    ],
+)
+def test_too_few_champions_within_a_day_hold_nothing_once_the_whole_rollout_has_shown_it(
+    check: Check, numbers: dict[str, float | None]
+) -> None:
+    """At 100 requests an hour a hold-back of 5 % never gives the documents' 1,000 champion latencies in a day."""
+    lacking = literal(Outcome.INSUFFICIENT_DATA, check, samples=2_280, numbers=numbers)
+    shown = standing(0.1, 0.0, n_challenger=9_000, n_champion=4_000, log_ni=5.0)
+    open_ = replace(shown, log_ni=0.5)
+
+    assert says(lacking, shown, check).outcome is Outcome.PASS
+    assert says(lacking, open_, check).outcome is Outcome.WARN
+    assert says(lacking, replace(shown, n_champion=5), check).outcome is Outcome.INSUFFICIENT_DATA
+    assert says(replace(lacking, numbers={}), shown, check).outcome is Outcome.INSUFFICIENT_DATA
+
+
+def test_users_who_come_five_times_leave_a_hold_back_silent_by_chance_hardly_ever() -> None:
+    """Else the documents' rules, which take healthy models back, decide many times a day."""
+    assert 0.95 ** (MOST_ALONE / 5) < 1e-4
