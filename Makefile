@@ -37,7 +37,7 @@ check: $(STAMP) ## format, lint, types and import directions
 map: $(STAMP) ## write the map of the code into ARCHITECTURE.md
 	@$(BIN)/python docs/map.py
 
-bench: $(STAMP) ## run benchmarks/NAME.py: make bench NAME=gateway, NAME=sweep
+bench: $(STAMP) ## run benchmarks/NAME.py: make bench NAME=gateway, sweep, verdicts, nab
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 lock: $(STAMP) ## resolve pyproject.toml into requirements.lock: every hash, no index address

@@ -114,15 +114,14 @@ def check_evidence(
     """What a check asked to be kept for a person: predictions to look at, and counts by segment.
 
     Args:
-        rollout: as it was then.
-        asked: `id`, `check`, `actions`, `reason`, as in the transition.
+        rollout: as it is now; by then its traffic may be cut.
+        asked: `id`, `check`, `actions`, `reason`, `weight_percent`, as in the transition.
         rows: predictions of the log. slices: `store.breakdown`.
     """
     return {
-        **{name: asked.get(name) for name in ("id", "check", "actions", "reason")},
+        **{name: asked.get(name) for name in ("id", "check", "actions", "reason", "weight_percent")},
         "challenger": rollout.challenger,
         "champion": rollout.champion,
-        "weight_percent": rollout.weight_percent,
         "sample_predictions": samples(rows),
         "breakdown": [asdict(part) for part in slices],
     }

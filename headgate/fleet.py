@@ -196,6 +196,13 @@ def weigh_fleet(services: "Services", fleet: Fleet) -> None:
 
     for name, (standings, audits) in _isolated(weighed, judged, fleet.broken).items():
         fleet.weighed.standings[name], fleet.weighed.audits[name] = standings, audits
+    for one in judged:
+        # Once, another sweep was quicker; for ever, harm would never be confirmed and nobody would know.
+        if one.spec.decision == "guarded" and one.id not in fleet.weighed.standings:
+            fleet.broken.setdefault(
+                one.id,
+                "what its tests remember was advanced by somebody else, or can't be read (see the log)",
+            )
 
 
 def read_views(services: "Services", models: set[str]) -> dict[str, RegistryView | None]:

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
         hook_url: `http(s)://…` that takes the events of docs/hooks.md by POST; may hold a token. None = nobody.
         event_gate_alpha: chance that a gateway ever cuts a healthy challenger off by itself, per rollout; 0 = it never
             does. With several gateways, their chances add up.
+        uncertain_below: confidence, 0-1, below which the gateway marks an answer `X-Headgate-Uncertain: true`, so that
+            automation leaves it to a person; an answer without a confidence counts as below. None = it marks nothing.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
@@ -69,6 +71,7 @@ class Settings(BaseSettings):
     registry_timeout_s: int = Field(3, ge=1, le=120)
     hook_url: SecretStr | None = None
     event_gate_alpha: float = Field(0.01, ge=0, le=0.5, allow_inf_nan=False)
+    uncertain_below: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
 
     @field_validator("home")
     @classmethod

@@ -66,9 +66,12 @@ def weigh(services: "Services", rollouts: Sequence[Rollout], now: datetime) -> W
     news = store.read_new(rollouts, before, now)
     young = [one for one in rollouts if not (before[one.id].latency_cuts and before[one.id].confidence_cuts)]
     history = store.read_history(young) if young else {}
-    after = _advanced(rollouts, before, news, history)
-    for one in _longest_waiting(rollouts, after, now):
-        after[one.id] = _with_clusters(services, one, after[one.id], now)
+    # Users first: one whose requests all fail must not count as many before that is known.
+    seen = {
+        one.id: _with_clusters(services, one, before[one.id], now)
+        for one in _longest_waiting(rollouts, before, now)
+    }
+    after = _advanced(rollouts, before | seen, news, history)
     sliced = _longest_sliced(rollouts, kept, now)
     fresh = store.read_new_segments(sliced, kept, now) if sliced else {}
     slices = {one.id: _advanced_slices(one, kept.get(one.id, {}), fresh.get(one.id, {})) for one in rollouts}
@@ -129,14 +132,18 @@ def _advanced_slices(
 def _longest_waiting(
     rollouts: Iterable[Rollout], states: Mapping[str, GuardState], now: datetime
 ) -> list[Rollout]:
-    """The rollouts whose users are to be looked at now: those that meet a challenger, at a weight that is in force."""
+    """The rollouts whose users are to be looked at now: those with a challenger, at a weight that is in force."""
 
     def read_at(one: Rollout) -> datetime:
         state = states[one.id]
         same_step = state.clusters_since == one.effective_since
         return (state.clusters_at if same_step else None) or _NEVER
 
-    met = [one for one in rollouts if one.exposed and one.effective_since is not None]
+    met = [
+        one
+        for one in rollouts
+        if (one.exposed or one.base_phase is Phase.SHADOWING) and one.effective_since is not None
+    ]
     due = [one for one in met if read_at(one) <= now - READ_EVERY]
     return sorted(due, key=read_at)[:READ_PER_SWEEP]
 
@@ -179,9 +186,6 @@ def _told(
     for one, standing in zip(rollouts, found, strict=True):
         weighed.standings[one.id] = standing
         weighed.audits[one.id] = audits(states[one.id], one.spec)
-        if one.frozen:
-            # No new key comes to the challenger, so its share of the keys must shrink.
-            weighed.audits[one.id].pop("sample_ratio", None)
         if slices[one.id]:
             weighed.audits[one.id] |= judge_segments(slices[one.id], one.spec.policies, one.spec.evidence)
     return weighed

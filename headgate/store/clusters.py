@@ -27,7 +27,7 @@ WITH seen AS MATERIALIZED (
     SELECT key, version = %(challenger)s AS challenger, error, prediction, label, latency_ms, confidence
     FROM predictions WHERE rollout_id = %(id)s AND time >= %(since)s AND time <= %(until)s AND arm <> 'shadow'
     AND version IN (%(challenger)s, %(champion)s)
-    AND reason NOT IN ('fallback', 'excluded', 'cut_off', 'test_disabled', 'split_unreadable')
+    AND reason NOT IN ('fallback', 'fallback_not_loaded', 'excluded', 'cut_off', 'test_disabled', 'split_unreadable')
     ORDER BY time DESC LIMIT %(rows)s
 ), usual AS (
     SELECT percentile_disc(0.95) WITHIN GROUP (ORDER BY latency_ms) AS slow,
@@ -56,7 +56,7 @@ FROM (
     SELECT version = %(challenger)s AS challenger, confidence, prediction, label FROM predictions
     WHERE rollout_id = %(id)s AND time >= %(began)s AND time <= %(until)s
     AND version IN (%(challenger)s, %(champion)s)
-    AND confidence IS NOT NULL AND prediction IS NOT NULL AND reason NOT IN ('fallback', 'excluded')
+    AND confidence IS NOT NULL AND prediction IS NOT NULL AND reason NOT IN ('fallback', 'fallback_not_loaded', 'excluded')
     ORDER BY time DESC LIMIT %(rows)s
 ) p GROUP BY 1, 2
 """  # noqa: S608 - the number of bins is ours
@@ -70,8 +70,9 @@ class ClusterReads(Part):
     def read_clusters(self, rollout: Rollout, now: datetime) -> Clusters:
         """How the step's traffic hangs together by routing key: a user, an entity, or one request of many rows.
 
-        Counted are the newest rows since the weight is in force, of at most six hours. While users can't meet the
-        challenger, and before the registry was seen to show the weight, there is nothing to count.
+        Counted are the newest rows since the weight is in force, of at most six hours; before the registry was seen to
+        show it there is nothing to count. In shadow users meet the champion only: no key has an arm, but how alike a
+        key's answers are is told.
 
         Returns:
             Design effects of `errors`, `wrong`, `slow` and `unsure`, each weighted as it enters the variance of the
@@ -79,7 +80,7 @@ class ClusterReads(Part):
         """
         weight = rollout.served_percent
         exposed = rollout.base_phase in (Phase.PROGRESSING, Phase.PROMOTING, Phase.WATCHING)
-        if rollout.effective_since is None or not exposed:
+        if rollout.effective_since is None or not (exposed or rollout.base_phase is Phase.SHADOWING):
             return Clusters((0, 0), 0, weight)
         given = {
             "id": rollout.id,
@@ -99,11 +100,14 @@ class ClusterReads(Part):
             confidences = cursor.fetchall()
         keys = arms.pop("keys", {})
         deff = {metric: _of_the_difference(list(found.values())) for metric, found in arms.items()}
+        deff = {metric: value for metric, value in deff.items() if not math.isnan(value)}
+        if not exposed:
+            return Clusters((0, 0), 0, weight, deff)
         return Clusters(
             keys=(_keys(keys, challenger=True), _keys(keys, challenger=False)),
             both=round(keys[True].x) if True in keys else 0,
             weight_percent=weight,
-            deff={metric: value for metric, value in deff.items() if not math.isnan(value)},
+            deff=deff,
             estimate=_estimate(confidences),
         )
 

@@ -20,6 +20,7 @@ _STRIDE = 1024
 Key = tuple[str, str, str, str, int, str]
 """tenant, model, version, arm, bucket start in microseconds, rollout id or ''."""
 EXCLUDED, FALLBACK = "excluded", "fallback"
+_NOT_LOADED = "fallback_not_loaded"
 """Reasons, and the arms under which such answers are summed. The challenger gets none of an excluded segment, and what
 it failed is the champion's beside it only because it failed: neither compares with what the split gave each arm."""
 
@@ -126,7 +127,7 @@ class Tally:
         if label.arm[3] == "shadow" and label.beside is not None:
             pair = _PAIRS[label.correct - label.beside]
             sums[_S[pair]] += 1
-        if label.reason == FALLBACK:
+        if label.reason in (FALLBACK, _NOT_LOADED):
             return
         added = self._labels.setdefault(key, [0] * 5 + [0.0])
         added[0] += 1
@@ -159,7 +160,9 @@ class Tally:
 
 
 def _summed_arm(arm: str, reason: str) -> str:
-    return reason if reason in (EXCLUDED, FALLBACK) else arm
+    if reason == EXCLUDED:
+        return EXCLUDED
+    return FALLBACK if reason in (FALLBACK, _NOT_LOADED) else arm
 
 
 def _histograms(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.core.checks.agreement import judge_agreement
+from headgate.core.checks.agreement import is_proven, judge_agreement
 from headgate.core.spec import ShadowSpec
 from headgate.core.verdict import Outcome
 from tests.core.evidence_of import arm, evidence, sums
@@ -61,3 +61,13 @@ def test_agreeing_less_never_gives_a_better_verdict(n, shares):
 
     assert ORDER.index(worse.outcome) >= ORDER.index(better.outcome)
     assert 1 >= worse.severity >= better.severity >= 0
+
+
+def test_too_little_agreement_is_proven_only_by_enough_answers():
+    """At 0.80 instead of 0.85 a hundred answers are chance; a thousand are not."""
+    loose = ShadowSpec(min_samples=50)
+    few, many = (judge_agreement(paired(n * 4 // 5, n), loose) for n in (100, 1000))
+
+    assert few.outcome is many.outcome is Outcome.FAIL
+    assert not is_proven(few)
+    assert is_proven(many)

@@ -133,6 +133,52 @@ def test_an_absent_signal_is_shown_as_not_measured():
     assert numbers["duplication_rate"] is None
 
 
+def labelled(own: float, champion: float, n: int = 2000) -> Evidence:
+    """Confidences alike; the mean Brier scores given, of n labelled answers of each arm."""
+    scored = [sums(confidences=spread(2000), brier_n=n, brier_sum=n * score) for score in (own, champion)]
+    return evidence(arm(scored[0]), arm(scored[1]))
+
+
+@pytest.mark.parametrize(
+    ("own", "champion", "n", "told"),
+    [
+        pytest.param(0.14, 0.10, 2000, True, id="worse"),
+        pytest.param(0.10, 0.14, 2000, False, id="better"),
+        pytest.param(0.11, 0.10, 200_000, False, id="significant-but-exactly-the-least-that-counts"),
+        pytest.param(0.14, 0.10, 200, False, id="as-large-but-not-significant"),
+        pytest.param(0.9, 0.1, 99, False, id="too-few-labels"),
+        pytest.param(0.0, 0.0, 2000, False, id="both-perfect"),
+        pytest.param(float("nan"), 0.1, 2000, False, id="not-a-number"),
+    ],
+)
+def test_a_worse_brier_score_than_the_champions_is_told_as_calibration_drift(own, champion, n, told):
+    """RK3-06, RK-96: from labels; it warns, since accuracy is judged by its own check."""
+    verdict = judge_confidence_drift(labelled(own, champion, n), POLICY)
+
+    assert verdict.outcome is (Outcome.WARN if told else Outcome.PASS)
+    assert ("calibration_worse" in verdict.indicators) is told
+    assert verdict.actions == ()
+    assert verdict.numbers["champion_brier"] == pytest.approx(champion)
+
+
+def test_overconfidence_alone_is_told_and_equal_calibration_hardly_ever():
+    """RK3-06: both arms are right in 80 of 100; one is always sure. Of honest pairs of arms 1 in 50 at most is told."""
+    rng = np.random.default_rng(11)
+    n, right = 4000, 0.8
+
+    def score(said: float) -> float:
+        return float(np.mean((said - (rng.random(n) < right)) ** 2))
+
+    def told(own: float, champion: float) -> bool:
+        return (
+            "calibration_worse"
+            in judge_confidence_drift(labelled(score(own), score(champion), n), POLICY).indicators
+        )
+
+    assert sum(told(0.8, 0.8) for _ in range(400)) <= 8
+    assert all(told(1.0, 0.8) for _ in range(20))
+
+
 @pytest.mark.parametrize(
     ("delta", "told"), [pytest.param(0.09, False, id="under"), pytest.param(0.11, True, id="over")]
 )

@@ -65,6 +65,20 @@ def test_confirmed_harm_of_any_check_rolls_back(check: str, phase: Phase, weight
     assert world.view.holdback is None
 
 
+@pytest.mark.parametrize("weight", [5, 10, 50])
+def test_a_confirmed_harm_beats_an_advance_that_everything_else_asks_for(weight: float) -> None:
+    """RK-97: safety first; the same facts without the harm move forward."""
+    world = World().until(Phase.PROGRESSING, weight)
+    later = world.now + timedelta(seconds=60)
+    ready = engine.step(world.rollout, world.facts(verdicts(world.rollout)), later)
+    harmed = verdicts(world.rollout) | {"latency": verdict("latency", Outcome.FAIL, 1.0, log_e=9.0)}
+    result = engine.step(world.rollout, world.facts(harmed), later)
+
+    assert ready.ruling.decision is Decision.ADVANCE
+    assert result.rollout.phase is Phase.ROLLING_BACK
+    assert result.ruling.triggered_by == "automatic_confirmed_harm"
+
+
 @pytest.mark.parametrize(
     ("weight", "check", "actions", "after"),
     [

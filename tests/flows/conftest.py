@@ -42,13 +42,26 @@ def prefect_url() -> Iterator[str]:
         yield str(PREFECT_API_URL.value())
 
 
-def connected(database: str, mlflow_uri: str, prefect_url: str, home: Path) -> Services:
-    """The parts on a database of their own; rollups of one second."""
+def connected(
+    database: str,
+    mlflow_uri: str,
+    prefect_url: str,
+    home: Path,
+    *,
+    grace_s: float | None = None,
+    hook_url: str | None = None,
+) -> Services:
+    """The parts on a database of their own; rollups of one second, closed `grace_s` after their end."""
     settings = Settings(
-        home=home, database_url=database, mlflow_uri=mlflow_uri, prefect_api_url=prefect_url, bucket_s=1
+        home=home,
+        database_url=database,
+        mlflow_uri=mlflow_uri,
+        prefect_api_url=prefect_url,
+        bucket_s=1,
+        hook_url=hook_url,
     )
     services = Services(settings)
-    services.__dict__["store"] = Store(database, bucket_s=1)
+    services.__dict__["store"] = Store(database, bucket_s=1, grace_s=grace_s)
     services.store.migrate()
     return services
 

@@ -11,7 +11,7 @@ from flows.watch_rollouts import watch_rollouts
 from headgate import verbs
 from headgate.core.rollout import Decision, Phase, Rollout
 from headgate.core.verdict import Check, Outcome
-from headgate.fleet import decide_fleet, judge_fleet, judge_shadows, read_fleet
+from headgate.fleet import decide_fleet, judge_fleet, judge_shadows, read_fleet, weigh_fleet
 from headgate.services import Services
 from headgate.settings import Settings
 from headgate.watch import Watch, utc_now
@@ -88,6 +88,30 @@ def test_a_check_that_breaks_is_that_rollouts_error_verdict_only(
     judgement = judge_fleet(fleet, Check.ERROR_RATE)
 
     assert judgement.verdicts[broken.id].outcome is Outcome.ERROR
+    assert judgement.verdicts[good.id].outcome is Outcome.INSUFFICIENT_DATA
+
+
+def test_a_guarded_rollout_whose_tests_memory_is_unreadable_is_in_error_and_never_quiet(
+    world: World, make_model: Callable[[], str]
+) -> None:
+    """Harm can't be confirmed there; verdicts in error are counted, and people are told."""
+    good, broken = started(world, make_model()), started(world, make_model())
+    spoil = sa.text(
+        "INSERT INTO evidence_state (rollout_id, segment, counted_until, label_seq, state, updated_at)"
+        " VALUES (:id, '', now(), 0, 'no state', now())"
+    )
+    with world.services.store.db.transaction() as connection:
+        connection.execute(spoil, {"id": broken.id})
+    guarded = [
+        replace(one, phase=Phase.PROGRESSING, spec=one.spec.model_copy(update={"decision": "guarded"}))
+        for one in (good, broken)
+    ]
+    fleet = read_fleet(world.services, guarded, utc_now())
+    weigh_fleet(world.services, fleet)
+    judgement = judge_fleet(fleet, Check.ERROR_RATE)
+
+    assert judgement.verdicts[broken.id].outcome is Outcome.ERROR
+    assert "can't be read" in judgement.verdicts[broken.id].reason
     assert judgement.verdicts[good.id].outcome is Outcome.INSUFFICIENT_DATA
 
 

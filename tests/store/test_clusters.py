@@ -105,7 +105,7 @@ def test_rows_of_one_request_hang_together(log: PredictionLog, store: Store) -> 
     logged(log, *rows)
 
     # All 8 rows of a request are alike: the variance of their rate is 8 times that of independent ones.
-    assert store.read_clusters(a_rollout(), NOW).deff["slow"] == pytest.approx(8, rel=0.02)
+    assert store.read_clusters(a_rollout(), NOW).deff["slow"] == pytest.approx(8, rel=0.05)
 
 
 def test_both_arms_enter_by_their_share_of_the_variance(log: PredictionLog, store: Store) -> None:
@@ -153,3 +153,19 @@ def test_a_few_labels_foretell_nothing(log: PredictionLog, store: Store) -> None
     log.append_outcomes([an_outcome(f"challenger{i}") for i in range(50)])
 
     assert store.read_clusters(a_rollout(), NOW).estimate is None
+
+
+def test_in_shadow_the_champions_answers_tell_how_alike_a_keys_answers_are(
+    log: PredictionLog, store: Store
+) -> None:
+    """A request of many rows that only the challenger fails on is one failure in shadow, too."""
+    rows = [
+        row(f"r{request}", f"r{request}", "champion", row=i, latency_ms=50.0 if request < 10 else 5.0)
+        for request in range(200)
+        for i in range(8)
+    ]
+    logged(log, *rows)
+    clusters = store.read_clusters(a_rollout(phase=Phase.SHADOWING, weight_percent=0.0), NOW)
+
+    assert clusters.keys == (0, 0)
+    assert clusters.deff["slow"] == pytest.approx(8, rel=0.05)

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from headgate.core.rollout import Effect, EffectKind, Rollout
+from headgate.core.verdict import Outcome, Verdict
 from headgate.effects import deliver
 from headgate.services import Services
 from headgate.settings import Settings
-from headgate.watch import Watch, is_enhanced
+from headgate.watch import Watch, is_enhanced, log_enhanced
 from tests.store.making import NOON, a_prediction, a_result, a_rollout
 
 EVENT = {
@@ -150,3 +151,16 @@ def test_a_rollout_that_a_check_wants_watched_is_looked_at_three_times_as_often(
         assert watch._next(watched) - watch._last.get(calm.id, -1e9) == pytest.approx(10)
         assert watch._next(calm) == watch._next(over) == pytest.approx(watch._next(watched) + 20)
     assert is_enhanced(a_rollout(enhanced_until=NOON + timedelta(seconds=1)), NOON)
+
+
+def test_while_it_is_watched_more_closely_every_verdict_is_logged_with_its_numbers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """RK7-08: more verbose logs, and only as long as the check asks for them."""
+    verdicts = {"anomaly": Verdict("anomaly", Outcome.FAIL, 1.0, "0.93 >= 0.80", numbers={"points": 40.0})}
+    rollout = a_rollout(enhanced_until=NOON)
+
+    log_enhanced(rollout, verdicts, NOON)
+    assert caplog.text == ""
+    log_enhanced(rollout, verdicts, NOON - timedelta(seconds=1))
+    assert "anomaly: fail; 0.93 >= 0.80 {'points': 40.0}" in caplog.text

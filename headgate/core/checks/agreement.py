@@ -1,14 +1,31 @@
 """Shadow only: does the challenger answer as the champion does?"""
 
+import math
+
 from headgate.core.checks.finding import Basis, Finding, below, conclude, severity
 from headgate.core.checks.windows import mean, share
 from headgate.core.evidence import Evidence
 from headgate.core.spec import ShadowSpec
+from headgate.core.stats.sequential import log_not_worse_points
 from headgate.core.verdict import Outcome, Verdict
 
 NAME = "agreement"
+PROVEN_LOG_E = math.log(100)
 TROUBLESHOOT_BELOW = 0.5
 """S1:477: so little agreement is rarely the model; look at its inputs first."""
+
+
+def _evidence(agreements: int, paired: int, least: float) -> float:
+    """Log evidence that the arms agree less often than `least`, whenever one looks; see `is_proven`."""
+    if not 0 <= agreements <= paired:
+        return 0.0
+    return float(log_not_worse_points(agreements, paired, least))
+
+
+def is_proven(verdict: Verdict) -> bool:
+    """True when too little agreement is no chance: by chance it would be called so at most once in 100 rollouts."""
+    log_e = verdict.numbers.get("log_e")
+    return log_e is not None and log_e >= PROVEN_LOG_E
 
 
 def judge_agreement(evidence: Evidence, shadow: ShadowSpec) -> Verdict:
@@ -27,6 +44,7 @@ def judge_agreement(evidence: Evidence, shadow: ShadowSpec) -> Verdict:
             "agreement_rate": agreed,
             "avg_confidence_delta": mean(step.confidence_delta_sum, step.paired_confidence_n),
             "avg_latency_delta_ms": mean(step.latency_delta_sum_ms, paired),
+            "log_e": _evidence(step.agreements, paired, shadow.min_agreement),
         },
         actions=(),
     )

@@ -1,6 +1,9 @@
 """RK3: does the challenger answer with other confidences than the champion?"""
 
+import math
 from dataclasses import dataclass
+
+from scipy.special import ndtr
 
 from headgate.core.checks.finding import Basis, Finding, above, conclude, reaches, severity
 from headgate.core.checks.windows import mean, share, signal
@@ -86,13 +89,14 @@ def judge_confidence_drift(evidence: Evidence, policy: ConfidenceDriftPolicy) ->
     FAIL when the two-sample Kolmogorov-Smirnov test is significant and its distance is at least
     `confidence_drift_threshold`, or when an ingested calibration error or duplication rate is over its limit. CRITICAL
     when it is significant at a distance of `critical_effect` or more. WARN when it is significant at half of the
-    threshold, when the mean confidence differs by more than 0.1, or when the confidences cluster in an outermost tenth
-    and the reference's do not. With too few confidences on either side there is no verdict.
+    threshold, when the mean confidence differs by more than 0.1, when the confidences cluster in an outermost tenth
+    and the reference's do not, or when labels show a worse Brier score than the concurrent champion's. With too few
+    confidences on either side there is no verdict.
     """
     shift = distribution_shift(evidence, policy)
     signals = {name: signal(evidence, name) for name in ("calibration_error", "duplication_rate")}
     basis = Basis(Check.CONFIDENCE_DRIFT, shift.samples, 0.0, _numbers(evidence, shift, signals), ACTIONS)
-    findings = _shift_findings(shift, policy)
+    findings = [*_shift_findings(shift, policy), *_brier_findings(evidence, policy)]
     limits = {
         "calibration_error": (policy.calibration_error_threshold, "calibration_drift"),
         "duplication_rate": (policy.duplication_rate_threshold, "duplication_increased"),
@@ -138,6 +142,29 @@ def _shift_findings(shift: Shift, policy: ConfidenceDriftPolicy) -> list[Finding
     return findings
 
 
+def _brier_findings(evidence: Evidence, policy: ConfidenceDriftPolicy) -> list[Finding]:
+    """Labels tell whether confidences still mean what they say: the Brier score beside the concurrent champion's.
+
+    A calibration error of e adds e^2 or more to the Brier score (Murphy 1973, reliability), so the least difference told
+    is `calibration_error_threshold` squared. Only sums are stored; the variance of scores in [0, 1] with mean b is at
+    most b (1 - b) (Bhatia & Davis 2000), so the one-sided z test errs on the quiet side. A warning only: a challenger
+    that is less often right scores worse too, which is the accuracy check's to judge.
+    """
+    arms = evidence.challenger.step, evidence.champion.step
+    if any(arm.brier_n < policy.confidence_sample_size_minimum for arm in arms):
+        return []
+    own, champions = (arm.brier_sum / arm.brier_n for arm in arms)
+    variance = own * (1 - own) / arms[0].brier_n + champions * (1 - champions) / arms[1].brier_n
+    gap, least = own - champions, policy.calibration_error_threshold**2
+    if not (variance > 0 and above(gap, least)):
+        return []
+    p_value = float(ndtr(-gap / math.sqrt(variance)))
+    if not p_value < policy.statistical_significance_level:
+        return []
+    reason = f"Brier score {own:.4f} vs {champions:.4f} of the champion, {gap:+.4f} > {least:.4f} (p {p_value:.3g})"
+    return [Finding(Outcome.WARN, reason, indicator="calibration_worse")]
+
+
 def _clustering(counts: Counts) -> float:
     """Largest share of the confidences in an outermost tenth: all high, or all low."""
     tenths = rebin(counts, _CLUSTER_BINS)
@@ -145,7 +172,7 @@ def _clustering(counts: Counts) -> float:
 
 
 def _numbers(evidence: Evidence, shift: Shift, signals: dict[str, float | None]) -> dict[str, float | None]:
-    step = evidence.challenger.step
+    step, champion = evidence.challenger.step, evidence.champion.step
     accuracy, confidence = share(step.correct, step.outcomes), mean(step.confidence_sum, step.confidence_n)
     return {
         "ks_distance": shift.distance,
@@ -158,5 +185,6 @@ def _numbers(evidence: Evidence, shift: Shift, signals: dict[str, float | None])
         "baseline_is_concurrent": float(shift.concurrent) if shift.compared else None,
         "calibration_gap": confidence - accuracy if confidence is not None and accuracy is not None else None,
         "brier": mean(step.brier_sum, step.brier_n),
+        "champion_brier": mean(champion.brier_sum, champion.brier_n),
         **signals,
     }

@@ -63,6 +63,7 @@ def _own(case: Case, verdict: Verdict, fresh: list[str]) -> None:
             check=check,
             actions=recorded,
             reason=verdict.reason,
+            weight_percent=rollout.weight_percent,
         )
     if hooks.ALERT_RISK in fresh:
         case.do(

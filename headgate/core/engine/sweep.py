@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from headgate.core.checks.agreement import is_proven
 from headgate.core.decision import SUSTAINED_S, SUSTAINED_SCORE, decide_rollback
 from headgate.core.engine import suspicion
 from headgate.core.engine.actions import act
@@ -139,7 +140,8 @@ def _by_phase(
         return None
     failed = next((name for name, verdict in verdicts.items() if verdict.outcome.triggered), None)
     if rollout.base_phase is Phase.SHADOWING and spec.shadow is not None:
-        if agreement is not None and agreement.outcome.triggered:
+        guarded = spec.decision == "guarded"
+        if agreement is not None and agreement.outcome.triggered and (is_proven(agreement) or not guarded):
             return rollback_by_rule(case, "shadow_agreement", agreement.reason, registry=facts.registry)
         soaked = rollout.soak_waived is not None or case.now - rollout.effective_since >= spec.shadow.duration
         if failed is not None and soaked and facts.requests >= spec.shadow.min_samples:

@@ -23,6 +23,7 @@ MOST_ALONE = 1_000
 """Requests in a row that the challenger may have without one of the champion's. Beside a hold-back of 5 % whose users come
 five at a time, 300 are by chance once in 20 times, many times a day; 1,000 once in 30,000 times."""
 _TOO_EARLY = 100
+_CUT = (Check.LATENCY, Check.CONFIDENCE_DRIFT)
 _LEAST_FOR_ANOMALY = 100
 SUSPICION = 0.5
 """Part of the log evidence needed from which a breach is likely enough to cut the weight."""
@@ -141,6 +142,10 @@ def _confirmed(
     broken = literal.outcome.triggered and not _not_compared(name, literal)
     beyond = limit is None or difference is None or not difference <= limit
     proof = f"confirmed: evidence {evidence(standing.log_e)} >= {evidence(standing.log_e_needed)}"
+    if name in _CUT and standing.n_challenger < LEAST_CHAMPION and not broken:
+        # Its thresholds were taken anew: how large the harm is shows after a few samples.
+        reason = f"{_measured(name, standing)}; {proof}, but how much is not measured yet"
+        return replace(verdict, outcome=Outcome.INSUFFICIENT_DATA, reason=reason, severity=1.0, actions=())
     if not (broken or beyond):
         reason = (
             f"{_measured(name, standing)} is worse, but within the margin of {points(limit or 0.0)}; {proof}"

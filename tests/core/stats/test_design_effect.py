@@ -22,8 +22,9 @@ def test_independent_requests_need_no_correction():
     assert design_effect(np.full(20_000, 5), rng.binomial(5, 0.1, 20_000)) == pytest.approx(1, abs=0.03)
 
 
-def test_it_is_never_below_one():
-    assert design_effect(np.full(100, 2), np.full(100, 1)) == 1
+def test_it_is_never_below_one_and_cautious_while_little_is_known():
+    assert design_effect(np.full(100, 2), np.full(100, 1)) == pytest.approx(1 + 0.35 / 10)
+    assert design_effect(np.full(100, 1), np.arange(100) % 2) == pytest.approx(1, abs=0.02)
 
 
 def test_sums_give_the_same():
