@@ -16,12 +16,13 @@ from headgate.core.guard.budgets import shares, sweep_alpha
 from headgate.core.guard.gates import GATES, LATENCY_SHARES, Gate
 from headgate.core.policies import CachePolicy, Policies
 from headgate.core.spec import EvidenceSpec
-from headgate.core.stats.design_effect import MIN_USERS
+from headgate.core.stats.design_effect import _CAUTION, MIN_USERS
 from headgate.core.stats.odds import GRID, increments
 from headgate.core.stats.sequential import HARM, TWO_SIDED, spent
 from headgate.core.stats.slowdown import BETS, PLACES
 from headgate.core.stats.slowdown import bets as bets_on
 from headgate.core.verdict import Check
+from headgate.weighing import SURE_KEYS
 
 POLICIES = Policies(cache_performance=CachePolicy(enabled=True))
 """All seven checks."""
@@ -68,8 +69,8 @@ class Table:
             sizes = (np.full(len(new), n) for n in (self.n_t, self.n_c))
             n_t, n_c = sizes
             more = increments(new // (self.n_c + 1), n_t, new % (self.n_c + 1), n_c)
-            # e^-60 is nothing; smaller numbers are slow.
-            self.logs = np.concatenate((self.logs, np.maximum(more, -60).astype(np.float32)))
+            # e^-60 is nothing, and smaller numbers are slow; e^40 is beyond all doubt, and larger ones overflow.
+            self.logs = np.concatenate((self.logs, np.clip(more, -60, 40).astype(np.float32)))
             self.ratios = np.exp(self.logs)
         return self._place[codes]
 
@@ -103,11 +104,12 @@ class Engine:
         parts = shares(tuple(GATES))
         self.share = np.array([parts[check] if share is None else share for check in self.checks])
         self._tables: dict[tuple[int, int], Table] = {}
-        # Vector by check: what each grid point of each gate is worth.
-        self._worth = np.zeros((len(self.gates), len(GRID), len(self.checks)), dtype=np.float32)
-        for row, gate in enumerate(self.gates):
-            prior = np.exp(TWO_SIDED if gate.two_sided else HARM)
-            self._worth[row, :, self.checks.index(gate.check)] = gate.harm * prior
+        # What each grid point of each gate is worth to its check.
+        priors = [gate.harm * np.exp(TWO_SIDED if gate.two_sided else HARM) for gate in self.gates]
+        self._worth = np.asarray(priors, dtype=np.float32)
+        self._rows = [
+            [row for row, gate in enumerate(self.gates) if gate.check is check] for check in self.checks
+        ]
 
     def table(self, n_t: int, n_c: int) -> Table:
         """The table of one block size."""
@@ -128,7 +130,6 @@ class Engine:
         )
         vectors = np.zeros((runs, len(self.gates), len(GRID)), dtype=np.float32)
         buffer = np.empty_like(vectors)
-        worth = self._worth.reshape(-1, len(self.checks))
         ages = spent(LOOK_S * np.arange(1, world.looks + 1))
         fresh = np.diff(np.concatenate(([0.0], ages))).astype(np.float32)
         deff = self._deff(world, draws)
@@ -143,11 +144,15 @@ class Engine:
                 np.divide(buffer, deff[look][..., None], out=buffer)
                 np.exp(buffer, out=buffer)
             vectors += fresh[look]
+            # What is beyond all doubt need not overflow.
+            np.minimum(vectors, 1e20, out=vectors)
             vectors *= buffer
-            each = vectors.reshape(runs, -1) @ worth
+            each = self._read(vectors)
             if bets is not None:
-                slower = (slower + fresh[look]) * bets[look]
+                slower = np.minimum(slower + fresh[look], 1e20) * bets[look]
                 each[:, self.checks.index(Check.LATENCY)] += slower @ worth_of_bets
+            if not np.isfinite(each).all():
+                raise FloatingPointError(f"{world.name}: no number at look {look}")
             total = each @ self.share
             np.maximum(found.highest, total, out=found.highest)
             np.maximum(found.of_check, each, out=found.of_check)
@@ -158,6 +163,14 @@ class Engine:
             if thresholds and all((first >= 0).all() for first in found.first.values()):
                 break
         return found
+
+    def _read(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """E-value of each check of each run. No matrix product: its threads would only wait for each other."""
+        found = [
+            np.einsum("rgt,gt->r", vectors[:, rows[0] : rows[-1] + 1], self._worth[rows])
+            for rows in self._rows
+        ]
+        return np.stack(found, axis=1)
 
     def _places(self, world: World, draws: Draws) -> tuple[NDArray[np.intp], list[Table]]:
         """Row of each block in its look's table, shape (T, G, R), and that table."""
@@ -196,7 +209,7 @@ class Engine:
             _, first, back = np.unique(codes, return_index=True, return_inverse=True)
             met = increments(*(column.ravel()[first] for column in table))[:, places[:, level]]
             logs += met.astype(np.float32)[back.reshape(codes.shape)]
-        logs = np.maximum(np.moveaxis(logs, 1, 0), -60)
+        logs = np.clip(np.moveaxis(logs, 1, 0), -60, 40)
         if deff is not None:
             logs /= deff[:, :, [gate.check for gate in self.gates].index(Check.LATENCY), None]
         return np.exp(logs), self.slowdown.harm * worth
@@ -218,20 +231,38 @@ class Engine:
 
 
 def estimated(world: World, draws: Draws, name: str) -> Floats:
-    """`design_effect_of_sums` before each look, of all users of both arms so far; shape (T, R); 1 where unknown."""
-    users = np.cumsum(np.full(world.looks, REQUESTS / PER_USER))
-    n = users * PER_USER
+    """The design effect that the product would know at each look, shape (T, R); see `weighing` and `store.clusters`.
+
+    Users are read once a minute; each arm's design effect enters as it enters the variance of the difference; until there
+    are enough users the larger one of two readings is believed.
+    """
+    looks = np.arange(world.looks)
+    arms = [_of_arm(world, draws, which, name) for which in (0, 1)]
+    total = sum(np.where(np.isnan(deff), 0.0, deff / n) for deff, n in arms)
+    weights = sum(np.where(np.isnan(deff), 0.0, 1 / n) for deff, n in arms)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.nan_to_num(total / weights, nan=1.0)
+    found = np.maximum(found, 1.0)
+    users = REQUESTS / PER_USER * (looks + 1)
+    early = users < SURE_KEYS
+    found[early] = np.maximum.accumulate(found[early], axis=0)
+    # What is read after a look is known at the next one; every second look reads.
+    read = (looks - 1) // 2 * 2
+    return np.where((read >= 0)[:, None], found[np.maximum(read, 0)], 1.0)
+
+
+def _of_arm(world: World, draws: Draws, which: int, name: str) -> tuple[Floats, Floats]:
+    """`design_effect_of_sums` of one arm after each look, shape (T, R), NaN where it says nothing; and its samples."""
+    n = np.cumsum(world.requests(which)).astype(np.float64)[:, None]
+    users = n / PER_USER
     x, x2 = (
-        np.cumsum(sum(part[which][name].astype(np.float64) for which in (0, 1)), axis=1)
-        for part in (draws.counts, draws.squares)
+        np.cumsum(part[which][name], axis=1, dtype=np.float64).T for part in (draws.counts, draws.squares)
     )
     p = x / n
     between = (x2 - 2 * p * PER_USER * x + p * p * n * PER_USER) * users / (users - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        known = between / (n * p * (1 - p))
-    found = np.ones((world.looks, len(x)))
-    found[1:] = np.maximum(1.0, np.where((x > 0) & (users >= MIN_USERS), known, 1.0))[:, :-1].T
-    return found
+        known = np.maximum(1.0, between / (n * p * (1 - p))) + _CAUTION * (PER_USER - 1) / np.sqrt(x)
+    return np.where((x > 0) & (users >= MIN_USERS), known, np.nan), n
 
 
 def needed(alpha: float, event_share: float | None = None) -> float:

@@ -159,34 +159,39 @@ def msprt(seen: Seen, alpha: float) -> Looks:
     return _earliest(*firsts)
 
 
+def is_high(
+    own: Floats, base: Floats, *, confidence: float = 0.98, tolerance: float = 0.25
+) -> NDArray[np.bool_]:
+    """Kayenta's classification of rows (R, m) against (R, n): the Mann-Whitney interval of the shift lies above the tolerance."""
+    m, n = own.shape[1], base.shape[1]
+    reach = -ndtri((1 - confidence) / 2) * np.sqrt(m * n * (m + n + 1) / 12)
+    low, middle = max(0, round(m * n / 2 - reach)), m * n // 2
+    shifts = (own[:, :, None] - base[:, None, :]).reshape(len(own), -1)
+    ordered = np.partition(shifts, (low, middle), axis=1)
+    estimate = ordered[:, middle]
+    return (ordered[:, low] > tolerance * np.abs(estimate)) & (estimate > 0)
+
+
 def kayenta(seen: Seen) -> Looks:
-    """Every 30 minutes the last 60, minute by minute: high when the interval of the shift lies above .25 of its estimate."""
+    """Every 30 minutes the last 60, minute by minute; any metric that is high fails the canary."""
     minutes, step = 60, 60
     starts = range(0, seen.looks - 2 * minutes + 1, step)
-    m = minutes * minutes
-    reach = -ndtri((1 - 0.98) / 2) * np.sqrt(m * (2 * minutes + 1) / 12)
-    low, middle = max(0, int(m / 2 - reach)), m // 2
+    ends = np.asarray(starts) + 2 * minutes - 1
     firsts = []
     for name in LIMITS:
         own, base = (seen.window(name, which, 2, 2) for which in (0, 1))
-        fired = []
-        for start in starts:
-            minute = slice(start // 2, start // 2 + minutes)
-            shifts = (own[:, minute, None] - base[:, None, minute]).reshape(len(own), -1)
-            ordered = np.partition(shifts, (low, middle), axis=1)
-            estimate = ordered[:, middle]
-            fired.append((ordered[:, low] > 0.25 * estimate) & (estimate > 0))
-        ends = np.asarray(starts) + 2 * minutes - 1
-        firsts.append(_first(np.stack(fired, axis=1), ends))
+        windows = [slice(start // 2, start // 2 + minutes) for start in starts]
+        fired = np.stack([is_high(own[:, window], base[:, window]) for window in windows], axis=1)
+        firsts.append(_first(fired, ends))
     return _earliest(*firsts)
 
 
 PEERS: Mapping[str, Callable[[Seen, float], Looks]] = {
-    "documents' rules: a check fails": lambda seen, _: documents_trip(seen),
-    "documents' rules: their engine rolls back": lambda seen, _: documents_engine(seen),
-    "Flagger, 1 min, threshold 5": lambda seen, _: flagger(seen),
-    "Argo, 5 min, failureLimit 3": lambda seen, _: argo(seen),
-    "Kayenta's judge, 60 min": lambda seen, _: kayenta(seen),
+    "documents: a check fails": lambda seen, _: documents_trip(seen),
+    "documents: their engine": lambda seen, _: documents_engine(seen),
+    "Flagger 1 min x5": lambda seen, _: flagger(seen),
+    "Argo 5 min, limit 3": lambda seen, _: argo(seen),
+    "Kayenta's judge": lambda seen, _: kayenta(seen),
     "repeated z": repeated_z,
-    "mSPRT, plug-in variance": msprt,
+    "mSPRT, plug-in": msprt,
 }

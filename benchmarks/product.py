@@ -1,12 +1,23 @@
 """The same simulated looks through the product itself: `core.guard.advance` and `standings`, look by look."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.guarded import POLICIES, estimated
-from benchmarks.worlds import CONFIDENCE_EDGES, HALF_SLOWER, LATENCY_EDGES, LOOK_S, PER_USER, Draws, World
+from benchmarks.guarded import POLICIES, Engine, estimated
+from benchmarks.worlds import (
+    CONFIDENCE_EDGES,
+    HALF_SLOWER,
+    LATENCY_EDGES,
+    LOOK_S,
+    PER_USER,
+    Arm,
+    Draws,
+    World,
+    draw,
+)
 from headgate.core.evidence import CONFIDENCE_BINS, LATENCY_BINS, Floats, Sums
 from headgate.core.guard.advance import advance
 from headgate.core.guard.gates import CATEGORIES, CONFIDENCE_SHARES, GATES, LATENCY_SHARES
@@ -93,6 +104,28 @@ def product(world: World, draws: Draws, runs: int, looks: int) -> Floats:
         for run, by_check in enumerate(standings(states, [POLICIES] * runs, spec)):
             found[look, run] = [by_check[check.value].log_e for check in GATES]
     return np.exp(found)
+
+
+def difference(world: World, runs: int, looks: int, seed: int) -> float:
+    """Largest absolute difference of log evidence between `guarded.Engine` and the product, over checks and looks.
+
+    Looks are taken from all over the day, so that every weight and level of the world is among them.
+    """
+    picked = np.linspace(0, world.looks - 1, looks).astype(np.int64)
+    world = replace(
+        world,
+        champion=_at(world.champion, picked),
+        challenger=_at(world.challenger, picked),
+        own=world.own[picked],
+    )
+    draws = draw(world, runs, np.random.default_rng(seed))
+    quick = Engine().run(world, draws, traced=True).trace
+    return float(np.abs(np.log(quick) - np.log(product(world, draws, runs, looks))).max())
+
+
+def _at(arm: Arm, picked: NDArray[np.int64]) -> Arm:
+    rates = {name: values[picked] for name, values in arm.rates.items()}
+    return Arm(rates, arm.latency[picked], arm.confidence[picked])
 
 
 def _deff(world: World, draws: Draws) -> tuple[Floats, Floats] | None:

@@ -56,6 +56,8 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ± ".join(f"{part:,.0f}" if abs(part) >= 10 else f"{part:.3f}" for part in value)
     if isinstance(value, float):
         return f"{value:.4f}" if 0 < abs(value) < 1 else f"{value:,.2f}"
     return "" if value is None else str(value)

@@ -4,9 +4,8 @@
 which is all that any gate, ours or a peer's, reads of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +66,8 @@ class World:
     Attributes:
         own: shape (T,), the challenger's requests. rho: how alike a user's five requests are, 0-1.
         deff: what the tests are told about it: nothing, the truth, or their own estimate.
+        clumped: latencies and confidences, too: a share rho of the users has all five in one cell. Else a user's five
+            share a part rho of the variance of their logs.
     """
 
     name: str
@@ -75,6 +76,7 @@ class World:
     own: NDArray[np.int64]
     rho: float = 0.0
     deff: str = "none"
+    clumped: bool = False
 
     @property
     def looks(self) -> int:
@@ -107,10 +109,11 @@ def healthy() -> list[World]:
     weights = np.array([30, 60, 150, 300])[looks * 4 // DAY]
     return [
         still,
-        replace(still, name="day cycle +-50 %", champion=daily, challenger=daily),
-        World("ramp 5 to 50 %, base 1 to 3 %", rising, rising, weights),
-        replace(still, name="sticky users, deff known", rho=0.1, deff="known"),
-        replace(still, name="sticky users, deff estimated", rho=0.1, deff="estimated"),
+        replace(still, name="day +-50 %", champion=daily, challenger=daily),
+        World("ramp 5-50 %, 1-3 %", rising, rising, weights),
+        replace(still, name="sticky, deff known", rho=0.1, deff="known"),
+        replace(still, name="sticky, deff est.", rho=0.1, deff="estimated"),
+        replace(still, name="clumped, deff est.", rho=0.1, deff="estimated", clumped=True),
     ]
 
 
@@ -142,7 +145,8 @@ def draw(world: World, runs: int, rng: np.random.Generator, only: tuple[str, ...
                 counts[name], squares[name] = _bad(world, truth.rates[name], n, runs, rng)
         for name, shares in (("latency", truth.latency), ("confidence", truth.confidence)):
             if name in wanted:
-                counts[name] = _in_cells(world, shares, n, runs, rng)
+                alike = world.rho > 0 and not world.clumped
+                counts[name] = (_alike if alike else _in_cells)(world, shares, n, runs, rng)
         if "errors" in counts:
             parts = [1 / 5] * 5
             split = rng.multinomial(counts["errors"], parts).astype(np.int16)
@@ -177,6 +181,16 @@ def _in_cells(
     return (together + rng.multinomial(n - PER_USER * constant, shares)).astype(np.int16)
 
 
-def over_chunks(runs: int, size: int, work: Callable[[int, int], Any]) -> list[Any]:
-    """Call `work(number, runs)` for chunks of at most `size` runs."""
-    return [work(number, min(size, runs - start)) for number, start in enumerate(range(0, runs, size))]
+def _alike(world: World, shares: Floats, n: NDArray[np.int64], runs: int, rng: np.random.Generator) -> Whole:
+    """Samples per cell where a user's five values have a part rho of their variance in common; shares stand still."""
+    users, edges = n // PER_USER, ndtri(np.cumsum(shares[0])[:-1]).astype(np.float32)
+    kinds = shares.shape[1]
+    look = np.repeat(np.arange(len(n)), users * PER_USER) * kinds
+    found = np.zeros((runs, len(n), kinds), dtype=np.int16)
+    for run in range(runs):
+        common = rng.standard_normal(users.sum(), dtype=np.float32) * np.float32(np.sqrt(world.rho))
+        own = rng.standard_normal((len(common), PER_USER), dtype=np.float32)
+        values = common[:, None] + own * np.float32(np.sqrt(1 - world.rho))
+        cell = np.searchsorted(edges, values.ravel())
+        found[run] = np.bincount(look + cell, minlength=len(n) * kinds).reshape(len(n), kinds)
+    return found
