@@ -341,7 +341,7 @@ MALFORMED = [
 ]
 
 
-def test_a_malformed_body_is_answered_clearly_and_charged_to_nobody(iris: Running, model: str) -> None:
+def test_a_malformed_body_is_answered_clearly_and_charged_to_no_one_alone(iris: Running, model: str) -> None:
     """Issue 2, must be shown 6: each kind of malformed body, with the challenger on all traffic."""
     for case in MALFORMED:
         body, content_type, status = case.values
@@ -356,8 +356,8 @@ def test_a_malformed_body_is_answered_clearly_and_charged_to_nobody(iris: Runnin
     good = {"dataframe_split": {"columns": COLUMNS, "data": [[5.1, 3.5, 1.4, 0.2]]}}
     assert iris.client.post("/invocations", json=good).json() == {"predictions": [0]}
     rows = logged_rows(iris, "arm, error")
-    # NaN passes the signature, so it reaches the models; the champion fails on it too, and that alone is logged.
-    assert rows == [("champion", "model"), ("challenger", None)]
+    # NaN passes the signature, so it reaches the models, and both fail on it: each is charged where it is compared.
+    assert sorted(rows, key=str) == [("challenger", "model"), ("challenger", None), ("champion", "model")]
 
 
 def test_a_body_without_a_length_is_limited_too(iris: Running) -> None:

@@ -129,7 +129,7 @@ TO_TWO = Assignment("2", "challenger", Reason.SPLIT)
         ("a", TimeoutError("x"), "1", "fallback_timeout", [("2", "timeout")]),
         ("a", REFUSED, "1", "fallback_error", [("2", "extraction")]),
         ("a", None, "1", "fallback_not_loaded", []),
-        (ValueError("x"), ValueError("x"), "1", "fallback_error", [("1", "model")]),
+        (ValueError("x"), ValueError("x"), "1", "fallback_error", [("2", "model"), ("1", "model")]),
         (ValueError("x"), TimeoutError("x"), "1", "fallback_timeout", [("2", "timeout"), ("1", "model")]),
         (ValueError("x"), "b", "2", "split", []),
         (REFUSED, "b", "2", "split", []),
