@@ -250,3 +250,11 @@ def test_a_larger_shift_never_does_better(first, second, n):
 
     assert order.index(far.outcome) >= order.index(near.outcome)
     assert 1 >= far.severity >= near.severity >= 0
+
+
+def test_a_model_without_confidences_is_told_which_setting_ends_the_hold():
+    silent = evidence(arm(sums(requests=500)), arm(sums(requests=500)))
+    verdict = judge_confidence_drift(silent, POLICY)
+
+    assert verdict.outcome is Outcome.INSUFFICIENT_DATA
+    assert "set overrides.confidence_drift.enabled: false" in verdict.reason

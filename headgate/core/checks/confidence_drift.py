@@ -109,6 +109,8 @@ def judge_confidence_drift(evidence: Evidence, policy: ConfidenceDriftPolicy) ->
     if shift.distance is None:
         least = policy.confidence_sample_size_minimum
         lacking = f"{shift.samples} confidences, and {shift.compared} to compare them with, need {least} each"
+        if not shift.samples and evidence.challenger.step.requests >= least:
+            lacking += "; for a model that gives none set overrides.confidence_drift.enabled: false"
         return conclude(basis, findings, proven=None, lacking=lacking)
     return conclude(
         basis,
