@@ -120,7 +120,7 @@ def _soaking(case: Case, stage: Stage) -> StepResult | None:
     if stage.soak is None or case.rollout.soak_waived is not None or elapsed >= stage.soak:
         return None
     case.stand()
-    spent = format_duration(max(elapsed, timedelta()))
+    spent = format_duration(timedelta(seconds=round(max(elapsed.total_seconds(), 0.0), 1)))
     return case.rule(
         Decision.CONTINUE, f"{stage.name}: soak {spent} of {format_duration(stage.soak)}", "soak"
     )
