@@ -1,173 +1,305 @@
-"""The gateway beside `mlflow models serve`: the same model, request and machine, in turn in the same run.
+"""The gateway beside `mlflow models serve`, MLServer, BentoML, LitServe and bare FastAPI: same model, rows, machine and run.
 
-Thirty features, one row a request. Every request to the gateway is routed and logged to PostgreSQL, as in production.
+    make bench NAME=gateway                                       every server, three models, one worker and two (20 minutes)
+    make bench NAME=gateway ARGS="--quick"                        one model, one worker (two minutes)
+    make bench NAME=gateway ARGS="--peers mlflow,fastapi"         only these peers beside headgate
+
+Thirty features, one row a request, in each server's own format. headgate routes, counts and logs every request to
+PostgreSQL, as always: its log can't be turned off.
 """
 
+import argparse
 import json
 import logging
-import os
 import sys
 import time
-import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
-import mlflow
-import pandas as pd
-from mlflow.models import infer_signature
-from sklearn.datasets import load_breast_cancer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from benchmarks.load import Load, median, press
+from benchmarks.contest import Contender, Measured, answers_rightly, end, measure, middle, one, start
+from benchmarks.peers_serving import MLFLOW, PEERS, NotInstalledError, Place, child_of, python_of
 from benchmarks.results import machine, publish
 from benchmarks.servers import Servers, servers
+from benchmarks.tumours import MODELS, Saved, register, save, split_bodies
 from headgate.core.rollout import RegistryTarget
 from headgate.core.routing.split import Split
 from headgate.registry import Registry
 from headgate.stack.child import Child, answers
+from headgate.stack.state import choose_port
 
-MODEL = "tumours"
-CONNECTIONS = (1, 16, 32)
-RUNS = 3
-SECONDS = 3.0
+CONNECTIONS = (1, 16, 64)
+SECONDS = 1.0
+ROUNDS = 3
 CANARY_PERCENT = 5.0
-MLFLOW = "mlflow models serve"
-PLAIN, CANARY = "headgate, champion only", f"headgate, canary {CANARY_PERCENT:g} %"
+FLOORS = {"floor: raw ASGI on uvicorn": "asgi", "floor: uvloop + httptools": "protocol"}
+WAYS: Mapping[str, tuple[bool, bool]] = {
+    "champion only": (False, False),
+    "canary 5 %": (True, False),
+    "canary 5 % + shadow": (True, True),
+}
+"""Name -> has a challenger, has a shadow."""
+BATCHING = {"HEADGATE_BATCH_ROWS": "64", "HEADGATE_BATCH_WAIT_MS": "1", "HEADGATE_CONCURRENCY": "1"}
+"""For a model without a compiled form: while one call runs, the requests that come are gathered for the next."""
+HEADLINE = {"requests/s": 42_726.0, "mean ms": 1.25, "p95 ms": 1.87}
+HEADLINE_CONNECTIONS = 32
 
 
-def register(uri: str) -> tuple[str, str]:
-    """Two versions of a real scikit-learn model; returns them."""
-    data = load_breast_cancer(as_frame=True)
-    mlflow.set_tracking_uri(uri)
-    versions = []
-    for strength in (1.0, 0.5):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500)).fit(
-            data.data, data.target
+class Run:
+    """One run of the benchmark: what is measured, on which servers."""
+
+    def __init__(self, running: Servers, peers: Sequence[str], rounds: int, seconds: float) -> None:
+        self.running, self.peers, self.rounds, self.seconds = running, peers, rounds, seconds
+        self.saved: dict[str, Saved] = {}
+        self.versions: dict[str, list[str]] = {}
+
+    def prepare(self, model: str) -> None:
+        """Fit, save and register a model."""
+        self.saved[model] = save(model, self.running.home)
+        self.versions[model] = register(model, self.running.mlflow, variants=3)
+        self.point(model, challenger=False, shadow=False)
+
+    def point(self, model: str, *, challenger: bool, shadow: bool) -> None:
+        """Make the registry say who gets the traffic."""
+        first, second, third = self.versions[model]
+        weights = {second: CANARY_PERCENT} if challenger else {}
+        split = Split("bench" if challenger else None, weights, salt="bench")
+        target = RegistryTarget(first, second if challenger else None, third if shadow else None, split)
+        registry = Registry(self.running.mlflow)
+        try:
+            registry.sync(model, target, expected=None)
+        finally:
+            registry.close()
+
+    def contenders(self, model: str, workers: int) -> list[Contender]:
+        """Everybody who serves this model with so many workers, not started yet."""
+        found = [self._peer(name, model, workers) for name in self.peers]
+        found += [self._floor(name, workers) for name in FLOORS if model == "linear"]
+        gateway = self._gateway(model, workers, "gateway", {})
+        found += [self._way(name, model, workers, gateway) for name in WAYS]
+        if model == "network":
+            batching = self._gateway(model, workers, "batching", BATCHING)
+            found.append(self._way("canary 5 %", model, workers, batching, ", batching"))
+        return found
+
+    def _peer(self, key: str, model: str, workers: int) -> Contender:
+        peer, saved = PEERS[key], self.saved[model]
+        try:
+            python = python_of(peer.environment)
+        except NotInstalledError as err:
+            return Contender(peer.name, None, reason=f"not installed: {err.args[1]}")
+        home = self.running.home / f"{key}-{model}-{workers}"
+        place = Place(python, home, saved, [choose_port(None) for _ in range(3)], workers)
+        url, file = f"http://127.0.0.1:{place.port}", self._file(key, peer.bodies())
+        child = child_of(peer, place)
+        return Contender(peer.name, child, url, peer.path, file, saved.labels, peer.label)
+
+    def _floor(self, name: str, workers: int) -> Contender:
+        port = choose_port(None)
+        command = [sys.executable, "-m", "benchmarks.floors", FLOORS[name], str(port), str(workers)]
+        log, ready = self.running.home / "floor.log", answers(f"http://127.0.0.1:{port}/")
+        environment = self.running.parts.environment()
+        child = Child(name, command, environment, Path(__file__).parents[1], log, ready)
+        file = self._file("mlflow", split_bodies())
+        return Contender(name, child, f"http://127.0.0.1:{port}", bodies=file)
+
+    def _gateway(self, model: str, workers: int, name: str, settings: Mapping[str, str]) -> Child:
+        port, home = choose_port(None), self.running.home / f"{name}-{model}-{workers}"
+        options = ["--port", str(port), "--home", str(home)]
+        single = [sys.executable, "-m", "headgate.gateway", "--model", model, *options]
+        several = [sys.executable, "-m", "headgate", "serve", model, "--workers", str(workers), *options]
+        addresses = {
+            "HEADGATE_DATABASE_URL": self.running.database,
+            "HEADGATE_MLFLOW_URI": self.running.mlflow,
+        }
+        environment = self.running.parts.environment(**addresses, **settings)
+        log, ready = home / "server.log", answers(f"http://127.0.0.1:{port}/health")
+        command = single if workers == 1 else several
+        home.mkdir(parents=True, exist_ok=True)
+        return Child(f"headgate {name}", command, environment, home, log, ready)
+
+    def _way(self, name: str, model: str, workers: int, child: Child, more: str = "") -> Contender:
+        challenger, shadow = WAYS[name]
+        url = f"http://127.0.0.1:{child.command[child.command.index('--port') + 1]}"
+        first, second, third = self.versions[model]
+        wanted = {
+            "serving": first,
+            "challenger": second if challenger else None,
+            "shadow": third if shadow else None,
+        }
+
+        def prepare() -> None:
+            self.point(model, challenger=challenger, shadow=shadow)
+            wait_for(url, model, wanted, workers)
+
+        return Contender(
+            f"headgate, {name}{more}",
+            child,
+            url,
+            bodies=self._file("mlflow", split_bodies()),
+            labels=self.saved[model].labels if not challenger else (),
+            prepare=prepare,
+            beside=("mover",),
+            helpers=[self.running.cluster.pid or 0],
         )
-        signature = infer_signature(data.data, model.predict(data.data))
-        with mlflow.start_run(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            logged = mlflow.sklearn.log_model(
-                model,
-                name=MODEL,
-                signature=signature,
-                registered_model_name=MODEL,
-                pip_requirements=["scikit-learn"],
-            )
-        versions.append(str(logged.registered_model_version))
-    return versions[0], versions[1]
+
+    def _file(self, name: str, bodies: list[Any]) -> Path:
+        path = self.running.home / f"{name}.json"
+        path.write_text(json.dumps(bodies))
+        return path
+
+    def compare(self, model: str, workers: int, connections: Sequence[int]) -> list[dict[str, Any]]:
+        """Start everybody, measure in turn, end everybody; the table's rows."""
+        contenders = self.contenders(model, workers)
+        children = {id(item.child): item.child for item in contenders if item.child is not None}
+        try:
+            failed = start(children.values())
+            for item in contenders:
+                if item.child is not None and item.reason is None:
+                    item.reason = failed.get(item.child.name) or self._trouble(item)
+            found = measure(contenders, connections, self.rounds, self.seconds)
+        finally:
+            end(children.values())
+        return table(contenders, found, connections)
+
+    def _trouble(self, item: Contender) -> str | None:
+        try:
+            item.prepare()
+        except RuntimeError as err:
+            return str(err)
+        return answers_rightly(item) if item.labels else None
+
+    def headline(self) -> dict[str, Any]:
+        """The documents' three figures, on two workers with the generator beside them, canary and log on."""
+        child = self._gateway("linear", 2, "headline", {})
+        item = self._way("canary 5 %", "linear", 2, child)
+        try:
+            if failed := start([child]):
+                return {"headline": failed[child.name]}
+            item.prepare()
+            runs = [one(item, HEADLINE_CONNECTIONS, 3 * self.seconds) for _ in range(self.rounds)]
+            due = one(item, HEADLINE_CONNECTIONS, 3 * self.seconds, rate=HEADLINE["requests/s"])
+        finally:
+            end([child])
+        return {
+            f"headline, {HEADLINE_CONNECTIONS} connections": _figures(middle(runs)),
+            f"headline, {HEADLINE['requests/s']:,.0f} requests/s due": _figures(due),
+            "headline to reach": HEADLINE,
+        }
 
 
-def bodies() -> list[dict[str, Any]]:
-    """A hundred requests of one row."""
-    frame: pd.DataFrame = load_breast_cancer(as_frame=True).data.head(100)
-    split = frame.to_dict(orient="split")
-    return [{"dataframe_split": {"columns": split["columns"], "data": [row]}} for row in split["data"]]
+def wait_for(url: str, model: str, wanted: Mapping[str, str | None], workers: int) -> None:
+    """Return once every worker follows the registry with everything loaded.
 
-
-def point(uri: str, champion: str, challenger: str | None) -> None:
-    """Make the registry say who gets the traffic."""
-    weights = {challenger: CANARY_PERCENT} if challenger else {}
-    split = Split(rollout_id="bench" if challenger else None, weights=weights, salt="bench")
-    with_registry = Registry(uri)
-    try:
-        with_registry.sync(MODEL, RegistryTarget(champion, challenger, None, split), expected=None)
-    finally:
-        with_registry.close()
-
-
-def scoring(running: Servers) -> Child:
-    """`mlflow models serve` with the champion."""
-    url = running.parts.url("scoring")
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", f"models:/{MODEL}/1"]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", url.rsplit(":", 1)[1]]
-    return Child(
-        name="mlflow-models-serve",
-        command=command,
-        # It starts uvicorn by its name.
-        environment=running.parts.environment(
-            MLFLOW_TRACKING_URI=running.mlflow,
-            PATH=os.pathsep.join((str(Path(sys.executable).parent), *os.get_exec_path())),
-        ),
-        folder=running.home,
-        log=running.home / "logs" / "scoring.log",
-        ready=answers(f"{url}/ping"),
-    )
-
-
-def wait_for(url: str, champion: str, challenger: str | None) -> None:
-    """Return once the gateway follows the registry with everything loaded."""
-    deadline = time.monotonic() + 60
+    Raises:
+        RuntimeError: not within a minute.
+    """
+    deadline, right = time.monotonic() + 60, 0
+    status: dict[str, Any] = {}
     while time.monotonic() < deadline:
-        status = httpx.get(f"{url}/status", timeout=5).json()["models"].get(MODEL, {})
-        if status.get("serving") == champion and status.get("challenger") == challenger:
-            time.sleep(2)
+        # Each look is a connection of its own, which any of the workers may get.
+        status = httpx.get(f"{url}/status", timeout=5, trust_env=False).json()["models"].get(model, {})
+        loaded = set(status.get("loaded", ()))
+        ready = all(status.get(key) == version for key, version in wanted.items())
+        right = right + 1 if ready and {v for v in wanted.values() if v} <= loaded else 0
+        if right >= (1 if workers == 1 else 8 * workers):
             return
-        time.sleep(0.2)
-    raise RuntimeError(f"the gateway does not serve version {champion} with challenger {challenger}")
+        time.sleep(0.1)
+    raise RuntimeError(f"the gateway does not follow the registry to {dict(wanted)}: {status}")
 
 
-def measure(
-    running: Servers, champion: str, challenger: str, rows: Path
-) -> dict[tuple[str, int], list[Load]]:
-    """Every server in turn, run after run, so that a busy minute hits all of them."""
-    ours, theirs = running.parts.url("gateway"), running.parts.url("scoring")
-    found: dict[tuple[str, int], list[Load]] = {}
-    for _ in range(RUNS):
-        for name, url, trial in ((MLFLOW, theirs, None), (PLAIN, ours, None), (CANARY, ours, challenger)):
-            if url == ours:
-                point(running.mlflow, champion, trial)
-                wait_for(ours, champion, trial)
-            for connections in CONNECTIONS:
-                found.setdefault((name, connections), []).append(press(url, rows, connections, SECONDS))
-    return found
+def _figures(run: Measured) -> dict[str, float]:
+    return {
+        "requests/s": round(run.load.rps, 1),
+        "mean ms": round(run.load.mean_ms, 3),
+        "p50 ms": round(run.load.p50_ms, 3),
+        "p95 ms": round(run.load.p95_ms, 3),
+        "p99 ms": round(run.load.p99_ms, 3),
+        "failed": run.load.failed,
+        "CPU µs": round(run.cpu_us, 1),
+        "beside µs": round(run.beside_us, 1),
+    }
 
 
-def main() -> None:
-    """Measure and publish."""
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    facts: dict[str, Any] = {"title": "requests a second and latency, one row of 30 features", **machine()}
-    with servers() as running:
-        champion, challenger = register(running.mlflow)
-        rows = running.home / "bodies.json"
-        rows.write_text(json.dumps(bodies()))
-        point(running.mlflow, champion, None)
-        running.start(running.parts.gateway())
-        running.start(scoring(running))
-        found = measure(running, champion, challenger, rows)
-    publish("gateway", {**facts, **ratios(found)}, table(found))
-
-
-def table(found: dict[tuple[str, int], list[Load]]) -> list[dict[str, Any]]:
-    """The median run of each server and number of connections, with its ratio to MLflow's."""
+def table(
+    contenders: Sequence[Contender],
+    found: Mapping[tuple[str, int], Sequence[Measured]],
+    connections: Sequence[int],
+) -> list[dict[str, Any]]:
+    """One row per contender and number of connections, with its ratios to MLflow's server and to the best peer."""
+    peers = {peer.name for peer in PEERS.values()}
     rows = []
-    for connections in CONNECTIONS:
-        base = median(found[MLFLOW, connections])
-        for name in (MLFLOW, PLAIN, CANARY):
-            run = median(found[name, connections])
+    for count in connections:
+        rps = {name: middle(runs).load.rps for (name, many), runs in found.items() if many == count}
+        best = max((value for name, value in rps.items() if name in peers), default=float("nan"))
+        for item in contenders:
+            if item.reason is not None:
+                reason = " ".join(item.reason.split())[:120]
+                rows.append({"server": f"{item.name}: not measured, {reason}", "connections": count})
+                continue
+            run = middle(found[item.name, count])
             rows.append(
                 {
-                    "server": name,
-                    "connections": connections,
-                    "requests/s": round(run.rps, 1),
-                    "p50 ms": round(run.p50_ms, 2),
-                    "p95 ms": round(run.p95_ms, 2),
-                    "p99 ms": round(run.p99_ms, 2),
-                    "failed": run.failed,
-                    "times mlflow": round(run.rps / base.rps, 2) if base.rps else float("nan"),
+                    "server": item.name,
+                    "connections": count,
+                    **_figures(run),
+                    "x mlflow": round(run.load.rps / rps.get(MLFLOW, float("nan")), 2),
+                    "x best peer": round(run.load.rps / best, 2),
                 }
             )
     return rows
 
 
-def ratios(found: dict[tuple[str, int], list[Load]]) -> dict[str, Any]:
-    """What a canary with logging costs beside the plain champion."""
-    most = CONNECTIONS[-1]
-    plain, canary = median(found[PLAIN, most]), median(found[CANARY, most])
-    return {"canary against plain, requests/s": round(canary.rps / plain.rps, 2) if plain.rps else None}
+def own_work(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """CPU per request of headgate's ways beyond that of endpoints which answer a constant, at the most connections."""
+    most = max((row["connections"] for row in rows), default=0)
+    cpu = {row["server"]: row["CPU µs"] for row in rows if row["connections"] == most and "CPU µs" in row}
+    return {
+        f"CPU µs a request, {name} beyond {floor}": round(spent - cpu[floor], 1)
+        for name, spent in cpu.items()
+        if name.startswith("headgate")
+        for floor in FLOORS
+        if floor in cpu
+    }
+
+
+def main() -> None:
+    """Measure and publish."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="one model, one worker, one round")
+    parser.add_argument("--peers", default=",".join(PEERS), help=f"of {', '.join(PEERS)}; empty = none")
+    parser.add_argument("--models", default=None, help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--workers", default=None, help="1, 2 or 1,2")
+    given = parser.parse_args()
+    peers = [name for name in given.peers.split(",") if name]
+    if unknown := set(peers) - set(PEERS):
+        parser.error(f"unknown peers: {', '.join(sorted(unknown))}")
+    models = (given.models or ("linear" if given.quick else ",".join(MODELS))).split(",")
+    workers = [int(number) for number in (given.workers or ("1" if given.quick else "1,2")).split(",")]
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    facts: dict[str, Any] = {"title": "one row of 30 features a request", **machine()}
+    tables: dict[str, list[dict[str, Any]]] = {}
+    with servers() as running:
+        run = Run(running, peers, rounds=1 if given.quick else ROUNDS, seconds=SECONDS)
+        for model in models:
+            run.prepare(model)
+        for count in workers:
+            for model in models:
+                if model == "network" and count > 1 and given.models is None:
+                    continue
+                tables[f"{model}, {count} worker{'s' if count > 1 else ''}"] = run.compare(
+                    model, count, CONNECTIONS
+                )
+        if 2 in workers and "linear" in models:
+            facts |= run.headline()
+    facts |= own_work(tables.get("linear, 1 worker", []))
+    (first, rows), *more = tables.items()
+    publish("gateway", {**facts, "title": f"{facts['title']}: {first}"}, rows, dict(more))
 
 
 if __name__ == "__main__":

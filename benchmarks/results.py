@@ -36,7 +36,7 @@ def publish(
     path = FOLDER / f"{name}.json"
     tables = {title: list(found) for title, found in (more or {}).items()}
     path.write_text(json.dumps({**facts, "rows": list(rows), **tables}, indent=2) + "\n")
-    console = Console(width=max(120, Console().width))
+    console = Console(width=max(150, Console().width))
     for title, found in ((facts.get("title", ""), rows), *tables.items()):
         console.print(_table(f"{name}: {title}", found))
     for key, value in facts.items():

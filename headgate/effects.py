@@ -94,7 +94,7 @@ def _sync_registry(services: "Services", rollout: Rollout, effect: Effect) -> No
         if not rollout.phase.live and services.store.live_for(rollout.model, rollout.tenant) is not None:
             return  # A newer rollout owns the registry now.
         try:
-            services.registry.sync(rollout.model, rollout.target, expected=expected)
+            services.write_registry(rollout.model, rollout.target, expected=expected)
         except ConflictError as conflict:
             _settle(services, rollout, conflict)
         newest = services.store.get(rollout.id)
@@ -114,13 +114,13 @@ def _settle(services: "Services", rollout: Rollout, conflict: ConflictError) -> 
         and view.split.rollout_id == rollout.id
     )
     if own_step:
-        services.registry.sync(rollout.model, rollout.target, expected=view)
+        services.write_registry(rollout.model, rollout.target, expected=view)
         return
     if rollout.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABORTED):
         # Whoever moved the champion meant it, unless to the challenger, which must not get traffic.
         chosen = None if view.champion == rollout.challenger else view.champion
         target = replace(rollout.target, champion=chosen or rollout.champion)
-        services.registry.sync(rollout.model, target, expected=None)
+        services.write_registry(rollout.model, target, expected=None)
     alert(services, rollout, {"level": "critical", "message": f"foreign change in the registry: {conflict}"})
 
 
@@ -210,12 +210,13 @@ def alert(services: "Services", rollout: Rollout, detail: Mapping[str, object]) 
 
 
 def _done_by_the_commit(services: "Services", rollout: Rollout, effect: Effect) -> None:
-    """Cut-off, cache, flags and alerts happen in the transaction that decided them."""
+    """Cut-off, cache, batching, flags and alerts happen in the transaction that decided them."""
 
 
 _HANDLERS: Mapping[EffectKind, Callable[["Services", Rollout, Effect], None]] = {
     EffectKind.CUT_OFF: _done_by_the_commit,
     EffectKind.CLEAR_CACHE: _done_by_the_commit,
+    EffectKind.BATCH_REQUESTS: _done_by_the_commit,
     EffectKind.DISABLE_FLAGS: _done_by_the_commit,
     EffectKind.SYNC_REGISTRY: _sync_registry,
     EffectKind.REQUEST_APPROVAL: _request_approval,

@@ -4,19 +4,23 @@ Spoken to by its REST API: MLflow's own client retries a dead server for minutes
 upload, and takes seconds to import. Model files are fetched by MLflow's client, which knows every artifact store.
 """
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from headgate.core.rollout import RegistryTarget, RegistryView
 from headgate.core.routing.split import Split, decode_split, encode_split
 from headgate.errors import BadRequestError, ConflictError, NotFoundError, RegistryUnavailableError
+from headgate.registry_catalog import Catalog
 from headgate.registry_files import has_signature, model_folder
 from headgate.registry_http import RegistryHttp
 
 SPLIT_TAG = "headgate.split"
+SHELF_TAG = "headgate.shelf"
 CHAMPION, CHALLENGER, SHADOW, HOLDBACK = "champion", "challenger", "shadow", "holdback"
 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -63,7 +67,14 @@ class Registry:
         found = self._http.get("registered-models/get", name=model)["registered_model"]
         return _read_view(found)
 
-    def sync(self, model: str, target: RegistryTarget, *, expected: RegistryView | None) -> RegistryView:
+    def sync(
+        self,
+        model: str,
+        target: RegistryTarget,
+        *,
+        expected: RegistryView | None,
+        on_written: Callable[[RegistryView], object] = lambda _: None,
+    ) -> RegistryView:
         """Drive aliases and split to the target; writes nothing that is already so.
 
         The champion moves before the challenger loses its name, and a challenger loses its weight before its name: at no
@@ -73,6 +84,8 @@ class Registry:
         Args:
             expected: what the caller last saw. Every part of the registry must be as there or as in the target, which a
                 killed earlier attempt leaves behind. None = whatever is there is overwritten.
+            on_written: called once everything is written, before it is read back, with what was written; never when
+                nothing had to be.
 
         Returns:
             What is shown afterwards, read back.
@@ -88,7 +101,7 @@ class Registry:
             return seen
         if expected is not None:
             _refuse_foreign(model, seen, expected, target)
-        self._write(model, seen, target)
+        on_written(self._write(model, seen, target))
         after = self.view(model)
         if not shows(after, target):
             raise ConflictError(
@@ -96,23 +109,29 @@ class Registry:
             )
         return after
 
-    def _write(self, model: str, seen: RegistryView, target: RegistryTarget) -> None:
+    def _write(self, model: str, seen: RegistryView, target: RegistryTarget) -> RegistryView:
         revision = max(seen.split.revision if seen.split else 0, target.split.revision) + 1
         bridge = _bridge(seen.split, target.split) if seen.champion != target.champion else None
         # Both are encoded before anything is written.
         tags = [_encode(replace(bridge, revision=revision))] if bridge else []
-        last = _encode(replace(target.split, revision=revision + len(tags)))
+        final = replace(target.split, revision=revision + len(tags))
+        last = _encode(final)
         if target.holdback is not None:
             self._set_alias(model, HOLDBACK, seen.holdback, target.holdback)
         if bridge is not None and not _same_split(seen, bridge):
             self._set_split(model, tags[0])
         self._set_alias(model, CHAMPION, seen.champion, target.champion)
-        if not _same_split(seen, target.split):
+        changed = not _same_split(seen, target.split)
+        if changed:
             self._set_split(model, last)
         self._set_alias(model, CHALLENGER, seen.challenger, target.challenger)
         self._set_alias(model, SHADOW, seen.shadow, target.shadow)
         if target.holdback is None:
             self._set_alias(model, HOLDBACK, seen.holdback, None)
+        names = target.champion, target.challenger, target.shadow
+        return RegistryView(
+            *names, final if changed else seen.split, holdback=target.holdback, shelf=seen.shelf
+        )
 
     def _set_split(self, model: str, value: str) -> None:
         self._http.post("registered-models/set-tag", name=model, key=SPLIT_TAG, value=value)
@@ -200,6 +219,25 @@ class Registry:
         except RegistryUnavailableError:
             created = None
         return model_folder(self.tracking_uri, model, version, created, folder)
+
+    def version_tags(self, model: str, version: str) -> dict[str, str]:
+        """The version's own tags.
+
+        Raises:
+            NotFoundError: no such version. RegistryUnavailableError: MLflow can't be reached.
+        """
+        tags = self._version(model, version).get("tags", ())
+        return {tag["key"]: tag.get("value", "") for tag in tags}
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """What the registry knows of each version besides its traffic."""
+        return Catalog(self._http)
+
+    def set_shelf(self, model: str, shelf: Mapping[str, bool]) -> None:
+        """Say which versions are wanted in memory (True) or out of it (False) whatever their traffic."""
+        value = json.dumps(dict(shelf), separators=(",", ":"))
+        self._http.post("registered-models/set-tag", name=model, key=SHELF_TAG, value=value)
 
     def _version(self, model: str, version: str) -> dict[str, Any]:
         if not (version.isdecimal() and version.isascii()) or int(version) < 1:
@@ -303,4 +341,15 @@ def _read_view(model: Mapping[str, Any]) -> RegistryView:
         split=split,
         split_error=problem,
         holdback=aliases.get(HOLDBACK),
+        shelf=_read_shelf(tags.get(SHELF_TAG, "")),
     )
+
+
+def _read_shelf(text: str) -> dict[str, bool]:
+    """What can't be read keeps nothing in memory and sends nothing out of it."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    shelf = found if isinstance(found, dict) else {}
+    return {str(version): wanted for version, wanted in shelf.items() if isinstance(wanted, bool)}

@@ -59,7 +59,7 @@ class RegistryHttp:
 
     # Orders are not repeated: a second attempt could undo somebody's rollback.
 
-    def post(self, path: str, **body: str) -> None:
+    def post(self, path: str, **body: Any) -> None:
         """Order something to be set."""
         self._send("POST", path, json=body)
 

@@ -1,13 +1,22 @@
 """Settings become connected parts: the one place where a process says what it stands on."""
 
+import logging
 from functools import cached_property
 from types import TracebackType
 from typing import Self
 
+from headgate.core.announcement import announce
+from headgate.core.rollout import RegistryTarget, RegistryView
+from headgate.errors import HeadgateError
 from headgate.registry import Registry
 from headgate.settings import Settings, load_settings
 from headgate.store.news import default_grace_s
 from headgate.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+SPLIT_CHANNEL = "headgate_split"
+"""What PostgreSQL carries to every gateway: cutoffs, and what the registry shows after a write."""
 
 
 class Services:
@@ -37,6 +46,28 @@ class Services:
             ConfigError: no address is known.
         """
         return Registry(self.settings.required("mlflow_uri"), timeout_s=self.settings.registry_timeout_s)
+
+    def write_registry(
+        self, model: str, target: RegistryTarget, *, expected: RegistryView | None
+    ) -> RegistryView:
+        """`Registry.sync`, and tell every gateway what was written, so that they follow within milliseconds.
+
+        Raises:
+            ConflictError, NotFoundError, BadRequestError, RegistryUnavailableError: as `Registry.sync`.
+        """
+        # Told before it is read back: that takes MLflow longer than everything after it. They look by themselves then.
+        return self.registry.sync(
+            model, target, expected=expected, on_written=lambda written: self.tell_gateways(model, written)
+        )
+
+    def tell_gateways(self, model: str, written: RegistryView) -> None:
+        """Send what the registry shows now to every gateway; with PostgreSQL away they see it by themselves, a second later."""
+        try:
+            self.store.notify(SPLIT_CHANNEL, announce(model, written))
+        except HeadgateError as err:
+            logger.warning(
+                "the gateways were not told of %s's new split, they look every second: %s", model, err
+            )
 
     def close(self) -> None:
         """Give every connection back; asking again connects again."""

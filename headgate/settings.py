@@ -7,10 +7,11 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from headgate.errors import ConfigError
 
@@ -35,6 +36,22 @@ _FROM_STACK = {
 }
 
 
+class _DocumentsNames(PydanticBaseSettingsSource):
+    """The two variables that the documents name without our prefix, from the environment or else from `.env`."""
+
+    _NAMES = ("ab_testing_enabled", "model_registry_path")
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """One of them, or None."""
+        name = field_name.upper()
+        return os.environ.get(name) or dotenv_values(".env").get(name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Those that are set."""
+        found = {name: self.get_field_value(None, name)[0] for name in self._NAMES}
+        return {name: value for name, value in found.items() if value}
+
+
 class Settings(BaseSettings):
     """Where things are and how often they are looked at.
 
@@ -45,15 +62,35 @@ class Settings(BaseSettings):
         database_url: PostgreSQL, `postgresql://…`; may hold a password.
         mlflow_uri, prefect_api_url, gateway_url: `http://…`; Prefect's ends in `/api`.
         bucket_s: seconds per rollup bucket. flush_s: seconds between writes of the prediction log.
+        log_mover: who writes the prediction log to PostgreSQL: `process` = one of its own, `thread` = a thread of the
+            gateway, `elsewhere` = `python -m headgate.store.mover`, started by others. None = `process` for a
+            gateway on its own, `thread` for one inside another application.
+        spool_max_mb: MB that predictions waiting for PostgreSQL may take on disk; beyond, they are dropped and counted.
         poll_s: seconds between the gateway's looks at the registry.
-        cache_entries: answers the gateway remembers per version; 0 = no cache.
+        cache_entries: answers the gateway remembers in memory, over all versions; 0 = none.
+        redis_url: `redis://…` of the cache that gateways share; may hold a password. None = there is none.
+        cache_ttl_s: seconds for which an answer may be given again. cache_entry_bytes: larger answers are not kept.
         predict_timeout_s: seconds a challenger may take before the champion answers.
+        isolation: `thread` = versions run in the gateway's process, `process` = each in processes of its own.
+        processes: how many of them a version gets, where it gets any.
+        concurrency: most calls that a version gets at once. queue: most calls that wait for one of these.
+        batch_rows: most rows of several requests that a model gets in one call; 1 = each request by itself.
+        batch_wait_ms: longest wait for further requests of a batch.
+        memory_mb: resident MiB at which a version's own process is started anew; None = no limit.
+        compiled: answer by a version's compiled form where it has one.
+            What a version's tags say comes before these eight (headgate/gateway/options.py).
         registry_timeout_s: seconds one request to MLflow may take.
         hook_url: `http(s)://…` that takes the events of docs/hooks.md by POST; may hold a token. None = nobody.
         event_gate_alpha: chance that a gateway ever cuts a healthy challenger off by itself, per rollout; 0 = it never
             does. With several gateways, their chances add up.
+        access_log: file that gets one JSON line per request; `-` = standard output, None = none is kept.
+        log_file: file that gets the gateway's own log as JSON lines, beside standard error; None = none.
         uncertain_below: confidence, 0-1, below which the gateway marks an answer `X-Headgate-Uncertain: true`, so that
             automation leaves it to a person; an answer without a confidence counts as below. None = it marks nothing.
+        api_keys: who may ask the gateway: `role:key` or `key`, separated by commas (headgate/gateway/keys.py).
+        api_keys_file: a file of the same, one a line.
+        ab_testing_enabled: let `/registry/*` answer; also the variable `AB_TESTING_ENABLED`, also from `.env`.
+        model_registry_path: where `/registry/*` keeps a readable copy of what it knows; also `MODEL_REGISTRY_PATH`.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
@@ -65,13 +102,44 @@ class Settings(BaseSettings):
     gateway_url: str | None = None
     bucket_s: float = Field(10, gt=0, le=60, allow_inf_nan=False)
     flush_s: float = Field(1, gt=0, le=60, allow_inf_nan=False)
+    log_mover: Literal["process", "thread", "elsewhere"] | None = None
+    spool_max_mb: float = Field(10_000, gt=0, allow_inf_nan=False)
     poll_s: float = Field(1, gt=0, le=60, allow_inf_nan=False)
     cache_entries: int = Field(0, ge=0, le=10_000_000)
+    redis_url: SecretStr | None = None
+    cache_ttl_s: float = Field(3600, gt=0, le=30 * 86_400, allow_inf_nan=False)
+    cache_entry_bytes: int = Field(65_536, ge=1, le=64 * 1024 * 1024)
     predict_timeout_s: float = Field(5, gt=0, le=600, allow_inf_nan=False)
+    isolation: Literal["thread", "process"] = "thread"
+    processes: int = Field(1, ge=1, le=64)
+    concurrency: int = Field(8, ge=1, le=256)
+    queue: int = Field(1000, ge=0, le=100_000)
+    batch_rows: int = Field(1, ge=1, le=100_000)
+    batch_wait_ms: float = Field(0, ge=0, le=1000, allow_inf_nan=False)
+    memory_mb: int | None = Field(None, ge=1)
+    compiled: bool = True
     registry_timeout_s: int = Field(3, ge=1, le=120)
     hook_url: SecretStr | None = None
     event_gate_alpha: float = Field(0.01, ge=0, le=0.5, allow_inf_nan=False)
+    access_log: Path | None = None
+    log_file: Path | None = None
     uncertain_below: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    api_keys: SecretStr | None = None
+    api_keys_file: Path | None = None
+    ab_testing_enabled: bool = False
+    model_registry_path: Path = Path("models/registry.json")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Ours come first, then the documents' own names."""
+        return init_settings, env_settings, _DocumentsNames(settings_cls), file_secret_settings
 
     @field_validator("home")
     @classmethod
@@ -130,7 +198,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as err:
         first = err.errors(include_url=False)[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
-        shown = "<hidden>" if "url" in name.lower() else first["input"]
+        shown = "<hidden>" if "url" in name.lower() or "key" in name.lower() else first["input"]
         raise ConfigError(name, shown, f"be different: {first['msg']}") from err
 
 

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from headgate import errors
-from headgate.cli import acting, asking, looking, running, trying
+from headgate.cli import acting, asking, looking, running, serving, trying
 
 app = typer.Typer(
     name="headgate",
@@ -14,7 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for part in (running, acting, looking, asking, trying):
+for part in (running, serving, acting, looking, asking, trying):
     part.register(app)
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_CONFLICT, EXIT_UNAVAILABLE = 1, 2, 3, 4, 5

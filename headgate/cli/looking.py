@@ -92,12 +92,14 @@ def list_rollouts(
 
 
 def history(rollout: ROLLOUT, as_json: JSON = False) -> None:
-    """Everything that was decided and done, with who and why."""
+    """Everything that was decided and done, with who and why; of `registry:MODEL` what was done by hand."""
     from headgate import verbs
     from headgate.cli import render
+    from headgate.store.audit import REGISTRY
 
     with connected() as services:
-        records = verbs.history(services, verbs.find(services, rollout).id)
+        by_hand = rollout.startswith(REGISTRY)
+        records = verbs.history(services, rollout if by_hand else verbs.find(services, rollout).id)
     rows = [
         {
             "seq": record.seq,

@@ -16,11 +16,14 @@ ALERT_RISK = "alert_risk_management"
 FREEZE = "freeze_new_entity_extractions"
 MONITOR = "enable_enhanced_monitoring"
 VERBOSE = "increase_log_verbosity"
+BATCH = "enable_request_batching"
 
 OWN: frozenset[str] = frozenset(
     {HALVE, DOWN_TO_TEN, BREAKDOWN, SAMPLES, ALERT_RISK, FREEZE, MONITOR, VERBOSE}
 )
 """Actions that headgate carries out; they send no event."""
+SHARED: frozenset[str] = frozenset({BATCH})
+"""Actions that headgate carries out in its gateways; the event tells the user's platform that it was done."""
 
 HOOKS: Mapping[str, str] = MappingProxyType(
     {
@@ -46,7 +49,8 @@ HOOKS: Mapping[str, str] = MappingProxyType(
         "enable_cache_warming": "Fill the cache before it is asked.",
         "reduce_cache_ttl": "Let unstable entries expire sooner.",
         "clear_cache_entries": "Drop the entries that cause the misses.",
-        "enable_request_batching": "Answer requests in batches.",
+        BATCH: "Requests that arrive together are answered by one call of the model, until the rollout ends; "
+        "headgate's gateways do it, other servers should.",
         "reduce_concurrent_limit": "Allow fewer requests at a time.",
         "scale_horizontally": "Start more servers.",
         "prioritise_critical_requests": "Answer what matters first.",

@@ -109,6 +109,7 @@ class Rollout:
         alerts: conditions that last and were alerted, so that each is told once.
         excluded: segment column -> values whose requests the champion answers, whatever the split says.
         enhanced_until: until when the rollout is looked at more often than its interval says.
+        batching: True once a check asked for requests to be answered in batches; it lasts until the rollout ends.
         suspected: check -> log evidence at which its suspicion last cut the weight; evidence adds up over the whole
             rollout, so the same suspicion cuts again only when it has grown.
         looked_at: when it was last judged.
@@ -146,6 +147,7 @@ class Rollout:
     alerts: tuple[str, ...] = ()
     excluded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     enhanced_until: datetime | None = None
+    batching: bool = False
     suspected: Mapping[str, float] = field(default_factory=dict)
     looked_at: datetime | None = None
 
@@ -230,7 +232,10 @@ class RegistryTarget:
 
 @dataclass(frozen=True, slots=True)
 class RegistryView:
-    """What the registry shows. `split` is None when the tag is absent; `split_error` tells why it can't be read."""
+    """What the registry shows. `split` is None when the tag is absent; `split_error` tells why it can't be read.
+
+    `shelf` says of versions whether a person wants them in memory (True) or out of it (False), whatever their traffic.
+    """
 
     champion: str | None
     challenger: str | None
@@ -238,6 +243,7 @@ class RegistryView:
     split: Split | None
     split_error: str | None = None
     holdback: str | None = None
+    shelf: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

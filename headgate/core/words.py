@@ -84,6 +84,8 @@ class EffectKind(StrEnum):
     REQUEST_APPROVAL = "request_approval"
     CLOSE_APPROVAL = "close_approval"
     CLEAR_CACHE = "clear_cache"
+    BATCH_REQUESTS = "batch_requests"
+    """Tell every gateway, by NOTIFY in the same transaction, to answer requests that arrive together in one call."""
     DISABLE_FLAGS = "disable_flags"
     ALERT = "alert"
     RECORD_EVIDENCE = "record_evidence"

@@ -1,6 +1,5 @@
 """Reading a model's answer for the log: one prediction text and, where the model says one, a confidence per row."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from headgate.store.rows import same_text
+from headgate.store.rows import scalar_text
 
 _PREDICTIONS = ("prediction", "predictions", "label", "class")
 _CONFIDENCES = ("confidence", "probability", "proba", "score")
-_MAX_TEXT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +30,7 @@ def as_text(value: Any) -> str | None:
     """One spelling per value, so that a label 3, 3.0 or "3" meets a prediction of 3; None for nothing or NaN."""
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        return same_text(repr(value))
-    return same_text(str(value)[:_MAX_TEXT])
+    return None if value is pd.NA or value is pd.NaT else scalar_text(value)
 
 
 def read_answers(raw: Any) -> list[RowAnswer]:

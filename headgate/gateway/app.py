@@ -1,36 +1,33 @@
 """The gateway over HTTP: MLflow's scoring protocol, labels, signals, metrics and status."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
-from urllib.parse import unquote
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 
-from headgate.errors import BadRequestError, ServiceUnavailableError
-from headgate.gateway.gateway import Gateway
+from headgate.gateway import predict_api, registry_api, v2
+from headgate.gateway.access import Noted
+from headgate.gateway.edge import guarded, mlflow_refusal, on_a_thread, read_body, response, which_model
+from headgate.gateway.gateway import Gateway, Place
+from headgate.gateway.hot import Hot
 from headgate.gateway.intake import Sorted, read_outcomes, read_signals
+from headgate.gateway.keys import ApiKeys, KeyCheck
 from headgate.gateway.models import VERSION
 from headgate.gateway.protocol import RefusedError
 from headgate.gateway.requests import read_call
-from headgate.gateway.service import Reply
+from headgate.gateway.status import status
+from headgate.gateway.wire import SHORT_WAY
 from headgate.settings import Settings
 
-log = logging.getLogger(__name__)
-
 MAX_BODY_BYTES = 16 * 1024 * 1024
-REQUEST_TIMEOUT_S = 60.0
-"""As MLflow's scoring server."""
-
-_Handler = Callable[[Gateway, Request], Awaitable[Response]]
 
 
 def create_app(
@@ -39,137 +36,61 @@ def create_app(
     models: Collection[str] | None = None,
     tenant: str = "default",
     max_body_bytes: int = MAX_BODY_BYTES,
+    place: Place | None = None,
 ) -> Starlette:
     """The ASGI application; it connects when it is started, not here.
 
     Args:
         models: serve only these; None = every registered model with a champion.
         max_body_bytes: a larger body is answered 413.
+        place: which of several workers this is; None = the only one.
     """
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        gateway = Gateway(settings, models=models, tenant=tenant)
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
+        gateway = Gateway(settings, models=models, tenant=tenant, place=place)
         app.state.gateway = gateway
         await asyncio.to_thread(gateway.start)
         try:
-            yield
+            hot = app.state.hot = Hot(gateway, max_body_bytes=max_body_bytes)
+            yield {SHORT_WAY: hot}
+            hot.shadow.drain()
         finally:
             await asyncio.to_thread(gateway.stop)
 
     app = Starlette(
-        routes=[
-            Path("/invocations", _guarded(_invocations), methods=["POST"]),
-            Path("/models/{model}/invocations", _guarded(_invocations), methods=["POST"]),
-            Path("/outcomes", _guarded(_outcomes), methods=["POST"]),
-            Path("/signals", _guarded(_signals), methods=["POST"]),
-            Path("/ping", _guarded(_ping)),
-            Path("/health", _guarded(_health)),
-            Path("/version", _guarded(_version)),
-            Path("/metrics", _guarded(_metrics)),
-            Path("/status", _guarded(_status)),
-        ],
+        routes=ROUTES,
         exception_handlers={HTTPException: _http_error},
         lifespan=lifespan,
     )
     app.state.max_body_bytes = max_body_bytes
+    if (keys := ApiKeys(settings)).required:
+        app.add_middleware(KeyCheck, keys=keys)
+    if settings.access_log is not None:
+        app.add_middleware(Noted, find=lambda: app.state.gateway.access)
     return app
-
-
-def _guarded(handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
-    """The edge of a request: whatever happens inside, the caller gets JSON and never a traceback."""
-
-    async def endpoint(request: Request) -> Response:
-        gateway: Gateway = request.app.state.gateway
-        try:
-            return await handler(gateway, request)
-        except RefusedError as err:
-            gateway.metrics.refused.labels(str(err.status)).inc()
-            body, media_type = err.answer
-            return Response(body, err.status, media_type=media_type)
-        except BadRequestError as err:
-            return _error(422, "INVALID_PARAMETER_VALUE", str(err))
-        except ServiceUnavailableError as err:
-            return _error(503, "TEMPORARILY_UNAVAILABLE", str(err))
-        except TimeoutError:
-            return _error(504, "DEADLINE_EXCEEDED", f"No answer within {REQUEST_TIMEOUT_S:g} s")
-        except ClientDisconnect:
-            return Response(status_code=499)
-        except Exception:  # the request's edge: the log gets the traceback, the caller does not
-            log.exception("%s %s failed", request.method, request.url.path)
-            return _error(500, "INTERNAL_ERROR", "The gateway could not answer; its log says why.")
-
-    return endpoint
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     codes = {404: "ENDPOINT_NOT_FOUND", 405: "BAD_REQUEST"}
     message = f"{request.method} {request.url.path}: {getattr(error, 'detail', error)}"
-    return _error(status, codes.get(status, "BAD_REQUEST"), message)
-
-
-def _error(status: int, code: str, message: str) -> Response:
-    return JSONResponse({"error_code": code, "message": message}, status)
-
-
-async def _read_body(request: Request) -> bytes:
-    limit: int = request.app.state.max_body_bytes
-    declared = request.headers.get("content-length", "")
-    too_large = RefusedError(413, "BAD_REQUEST", f"The body is larger than {limit} bytes; send it in parts.")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise too_large
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _which_model(gateway: Gateway, request: Request) -> str:
-    served = gateway.models()
-    there = f"Models served here: {', '.join(served) or 'none yet'}."
-    if (named := request.path_params.get("model")) is not None:
-        if named not in served:
-            raise RefusedError(404, "RESOURCE_DOES_NOT_EXIST", f"No model {named!r} is served. {there}")
-        return str(named)
-    if asked := unquote(request.headers.get("x-headgate-model", "")):
-        if asked not in served:
-            raise RefusedError(400, "INVALID_PARAMETER_VALUE", f"X-Headgate-Model is {asked!r:.200}. {there}")
-        return asked
-    if len(served) == 1:
-        return served[0]
-    if not served:
-        raise RefusedError(503, "TEMPORARILY_UNAVAILABLE", there)
-    hint = "Name one with the header X-Headgate-Model or POST to /models/<model>/invocations."
-    raise RefusedError(400, "INVALID_PARAMETER_VALUE", f"Several models are served. {hint} {there}")
+    refused = RefusedError(status, codes.get(status, "BAD_REQUEST"), message)
+    answer = (v2.refuse if request.url.path.startswith("/v2") else mlflow_refusal)(refused)
+    answer.headers.update(getattr(error, "headers", None) or {})
+    return answer
 
 
 async def _invocations(gateway: Gateway, request: Request) -> Response:
-    raw = await _read_body(request)
-    model = _which_model(gateway, request)
+    raw = await read_body(request)
+    model = which_model(gateway, request)
     call = read_call(request.headers, raw)
-    answering = gateway.requests.submit(lambda: gateway.service.answer(model, call))
-    reply = await asyncio.wait_for(asyncio.wrap_future(answering), REQUEST_TIMEOUT_S)
-    return _response(reply)
-
-
-def _response(reply: Reply) -> Response:
-    after = reply.after
-
-    async def mirror() -> None:
-        # Only puts it into the queue, which never waits.
-        if after is not None:
-            after()
-
-    background = BackgroundTask(mirror) if after else None
-    return Response(reply.body, reply.status, dict(reply.headers), reply.media_type, background)
+    answering = partial(gateway.service.answer, model, call)
+    return response(await on_a_thread(gateway, answering, model, urgent=call.urgent))
 
 
 async def _outcomes(gateway: Gateway, request: Request) -> Response:
-    raw = await _read_body(request)
+    raw = await read_body(request)
     rows = read_outcomes(raw, tenant=gateway.tenant, models=gateway.models())
     results: list[dict[str, Any]] = []
     if rows.good:
@@ -183,7 +104,7 @@ async def _outcomes(gateway: Gateway, request: Request) -> Response:
 
 
 async def _signals(gateway: Gateway, request: Request) -> Response:
-    raw = await _read_body(request)
+    raw = await read_body(request)
     rows = read_signals(raw, models=gateway.models())
     by_model: dict[str, list[Any]] = {}
     for model, signal in rows.good:
@@ -226,8 +147,26 @@ async def _version(gateway: Gateway, request: Request) -> Response:  # noqa: ARG
 
 
 async def _metrics(gateway: Gateway, request: Request) -> Response:  # noqa: ARG001
-    return Response(gateway.metrics.page(), headers={"content-type": CONTENT_TYPE_LATEST})
+    page = await asyncio.to_thread(gateway.metrics.page)
+    return Response(page, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 async def _status(gateway: Gateway, request: Request) -> Response:  # noqa: ARG001
-    return JSONResponse(gateway.status())
+    return JSONResponse(status(gateway))
+
+
+ROUTES = [
+    Path("/invocations", guarded(_invocations), methods=["POST"]),
+    Path("/models/{model}/invocations", guarded(_invocations), methods=["POST"]),
+    Path("/outcomes", guarded(_outcomes), methods=["POST"]),
+    Path("/signals", guarded(_signals), methods=["POST"]),
+    Path("/ping", guarded(_ping)),
+    Path("/health", guarded(_health)),
+    Path("/version", guarded(_version)),
+    Path("/metrics", guarded(_metrics)),
+    Path("/status", guarded(_status)),
+    *v2.routes,
+    *registry_api.routes,
+    *predict_api.routes,
+]
+"""Every path, each needing `app.state.gateway` and `app.state.max_body_bytes`."""

@@ -3,12 +3,14 @@
 One gate per model, for the rollout and version that is compared now; changes of the weight go on in the same gate.
 Compared are the answers that the split gave to either side. A request that both versions fail on says nothing against
 the challenger, and an answer of the champion that took longer than a challenger may is a failure like a timeout, so
-neither an outage of both nor a slow machine trips it. A challenger that is still loading is not counted at all.
+neither an outage of both nor a slow machine trips it. A challenger that is still loading, or has
+as many calls as it may have, is not counted at all.
 """
 
 import json
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -18,7 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from headgate.core.rollout import Trip
-from headgate.core.routing.split import Reason
+from headgate.core.routing.split import Assignment, Reason
 from headgate.core.stats.event_gate import EventGate
 from headgate.errors import HeadgateError, NotFoundError
 from headgate.gateway.execute import Execution
@@ -31,6 +33,7 @@ FIRST_SHARE = 0.9
 _MOST_STARTS = 100
 """From here on a start's share stays the same, 1e-100 of alpha, so that it never gets too small for a number."""
 RETRY_S = 1.0
+_NOT_ASKED = (Reason.FALLBACK_NOT_LOADED, Reason.FALLBACK_OVERLOAD)
 
 Report = Callable[[str, str, Trip], object]
 
@@ -112,14 +115,36 @@ class EventGates:
         if not self._alpha > 0 or tested is None or rollout_id is None:
             return
         challenged = execution.assigned.version == tested
-        # Beside a promoted version the hold-back is the champion that it is compared with.
-        expected = Reason.HOLDBACK if route.held and not challenged else Reason.SPLIT
-        if execution.assigned.reason is not expected or execution.reason is Reason.FALLBACK_NOT_LOADED:
+        expected = self._expected(route, challenged=challenged)
+        if execution.assigned.reason is not expected or execution.reason in _NOT_ASKED:
             return
-        watched = self._gate(route.model, rollout_id, tested)
         failed = execution.fell_back or (not challenged and self._fails(execution))
-        if challenged and failed and self._fails(execution):
-            return
+        if not (challenged and failed and self._fails(execution)):
+            self._count(self._gate(route.model, rollout_id, tested), challenged=challenged, failed=failed)
+
+    def counter(self, route: Route, assigned: Assignment) -> Callable[[float], None] | None:
+        """What counts answers given as assigned, each told with its latency in ms; None when nobody compares them.
+
+        As `observe` would, for those who answer thousands of times a second.
+        """
+        tested, rollout_id = route.tested, route.split.rollout_id
+        if not self._alpha > 0 or tested is None or rollout_id is None:
+            return None
+        challenged = assigned.version == tested
+        if assigned.reason is not self._expected(route, challenged=challenged):
+            return None
+
+        def count(latency_ms: float) -> None:
+            failed = not challenged and latency_ms > self._slow_ms
+            self._count(self._gate(route.model, rollout_id, tested), challenged=challenged, failed=failed)
+
+        return count
+
+    def _expected(self, route: Route, *, challenged: bool) -> Reason:
+        # Beside a promoted version the hold-back is the champion that it is compared with.
+        return Reason.HOLDBACK if route.held and not challenged else Reason.SPLIT
+
+    def _count(self, watched: _Watched, *, challenged: bool, failed: bool) -> None:
         with watched.lock:
             gate = watched.gate
             if watched.trip is not None:
@@ -215,7 +240,8 @@ class EventGates:
         path = self._file(watched.model)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_suffix(".part")
+            # Several processes may keep theirs in one folder.
+            fresh = path.with_suffix(f".{os.getpid()}.part")
             fresh.write_text(json.dumps(saved))
             fresh.replace(path)
         except OSError as err:

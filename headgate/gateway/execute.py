@@ -7,10 +7,13 @@ from typing import Any, Generic, TypeVar
 
 from headgate.core.routing.split import Assignment, Reason
 from headgate.gateway.answers import RowAnswer
-from headgate.gateway.lanes import Lane
-from headgate.gateway.protocol import RefusedError
+from headgate.gateway.lanes import Lane, LaneFullError
+from headgate.gateway.protocol import OverloadedError, RefusedError
 
 P = TypeVar("P")
+
+PATIENCE_S = 5.0
+"""How long a call that nothing else says it of waits for its turn."""
 
 
 class ArmFailedError(Exception):
@@ -48,7 +51,7 @@ class Answer:
     Attributes:
         raw: as the model returned it (None on a cache hit). body: as it goes to the caller.
         rows: what it says, row by row. latency_ms: of the model's predict alone.
-        cache: `hit`, `miss`, or None without a cache.
+        cache: `hit`, `miss`, or None without a cache. asked: rows that the body had; None = not known.
     """
 
     raw: Any
@@ -56,6 +59,18 @@ class Answer:
     rows: list[RowAnswer]
     latency_ms: float
     cache: str | None = None
+    asked: int | None = None
+
+    @property
+    def holes(self) -> frozenset[int]:
+        """The rows without a prediction: NaN, nothing, or not there at all."""
+        said = {index for index, row in enumerate(self.rows) if row.prediction is not None}
+        return frozenset(range(max(len(self.rows), self.asked or 0))) - said
+
+    @property
+    def whole(self) -> bool:
+        """True when it has one prediction for each row, as far as one can tell."""
+        return not self.holes and self.asked in (None, len(self.rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +79,18 @@ class Arm(Generic[P]):
 
     Attributes:
         call: payload -> Answer; raises RefusedError (the body does not fit) or ArmFailedError.
-        lane: its own threads, needed to wait only so long for it; None = runs where it is called.
+        lane: how many calls it gets at once, and the threads to wait only so long for it; None = as many as come, and
+            it runs where it is called.
+        timeout_s: longest wait for it where one waits only so long; None = as long as for any other.
     """
 
     name: str
     version: str
     call: Callable[[P], Answer]
     lane: Lane | None = None
+    timeout_s: float | None = None
+    urgent: bool = False
+    """Goes before others that wait for the same version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +126,24 @@ def attempt(arm: Arm[P], payload: P, timeout_s: float | None) -> Answer | Failur
     """Call an arm.
 
     Args:
-        timeout_s: None = wait as long as it takes.
+        timeout_s: None = wait as long as it takes, on the calling thread; the arm's own comes before it.
 
     Raises:
         RefusedError: the payload does not fit this version's signature.
+        OverloadedError: the version has as many calls as it may have; it was not asked.
     """
     started = time.perf_counter()
     try:
-        if arm.lane is None or timeout_s is None:
+        if arm.lane is None:
             return arm.call(payload)
-        return arm.lane.run(lambda: arm.call(payload), timeout_s)
+        if timeout_s is None:
+            patience_s = arm.timeout_s or PATIENCE_S
+            return arm.lane.here(lambda: arm.call(payload), patience_s, urgent=arm.urgent)
+        return arm.lane.run(lambda: arm.call(payload), arm.timeout_s or timeout_s, urgent=arm.urgent)
     except RefusedError:
         raise
+    except LaneFullError as err:
+        raise OverloadedError(*err.args) from err
     except ArmFailedError as err:
         failure = err
     except TimeoutError as err:
@@ -136,7 +162,8 @@ def execute(
     """Answer a request by its assigned version, or by the champion when that one can't.
 
     Whether a body is malformed is the champion's signature to say: what only the challenger refuses is the
-    challenger's failure. What both fail on counts as a failure of both, each where it is compared: the challenger's beside
+    challenger's failure. So are rows that it has no prediction for, or too many, where the champion answers each; where it
+    does not either, the challenger's answer stands. What both fail on counts as a failure of both, each where it is compared: the challenger's beside
     the champion's own share, the champion's as an answer in another's place.
 
     Args:
@@ -145,6 +172,7 @@ def execute(
 
     Raises:
         RefusedError: the champion's signature refuses the body: the caller's fault, nobody's failure.
+        OverloadedError: the champion has as many calls as it may have.
     """
     if assigned.version == champion.version:
         return _by_champion(assigned, champion, payload, assigned.reason, None)
@@ -152,14 +180,38 @@ def execute(
         return _by_champion(assigned, champion, payload, Reason.FALLBACK_NOT_LOADED, None)
     try:
         result = attempt(trial, payload, timeout_s)
+    except OverloadedError:
+        # It was not asked: neither an error nor an answer of its own, as if it were not loaded.
+        return _by_champion(assigned, champion, payload, Reason.FALLBACK_OVERLOAD, None)
     except RefusedError as err:
         detail = f"refused a body that the champion accepts: {err.message:.500}"
         error = ArmFailedError("extraction", detail)
         result = Failure(trial.name, trial.version, error.category, detail, 0.0, error)
     if isinstance(result, Answer):
-        return Execution(assigned, trial.name, trial.version, assigned.reason, result)
+        answered = Execution(assigned, trial.name, trial.version, assigned.reason, result)
+        return answered if result.whole else _unless_better(answered, champion, payload)
     reason = Reason.FALLBACK_TIMEOUT if result.category == "timeout" else Reason.FALLBACK_ERROR
     return _by_champion(assigned, champion, payload, reason, result)
+
+
+def _unless_better(answered: Execution, champion: Arm[P], payload: P) -> Execution:
+    """A trial's answer that is not whole stands only where the champion's is no better."""
+    answer, assigned = answered.answer, answered.assigned
+    if answer is None:
+        return answered
+    try:
+        beside = attempt(champion, payload, None)
+    except RefusedError:
+        return answered
+    same_shape = isinstance(beside, Answer) and len(beside.rows) == len(answer.rows)
+    if isinstance(beside, Failure) or (same_shape and answer.holes <= beside.holes):
+        return answered
+    detail = f"no prediction in row(s) {sorted(answer.holes)[:5]}, {len(answer.rows)} row(s) answered"
+    if answer.asked is not None:
+        detail += f" of {answer.asked}"
+    error = ArmFailedError("model", detail)
+    failure = Failure(answered.arm, answered.version, error.category, detail, answer.latency_ms, error)
+    return Execution(assigned, champion.name, champion.version, Reason.FALLBACK_ERROR, beside, (failure,))
 
 
 def _by_champion(

@@ -1,4 +1,4 @@
-"""Following the registry: a look every second, and cutoffs by NOTIFY within milliseconds."""
+"""Following the registry: a look every second; cutoffs, and what was written to it, by NOTIFY within milliseconds."""
 
 import json
 import logging
@@ -10,14 +10,16 @@ from typing import Protocol
 
 import psycopg
 
+from headgate.core.announcement import read_view
 from headgate.core.rollout import RegistryView
 from headgate.errors import HeadgateError
 from headgate.gateway.routes import Routes
+from headgate.services import SPLIT_CHANNEL
 from headgate.store.database import connect
 
 log = logging.getLogger(__name__)
 
-SPLIT_CHANNEL, CACHE_CHANNEL = "headgate_split", "headgate_cache"
+CACHE_CHANNEL, BATCHING_CHANNEL = "headgate_cache", "headgate_batching"
 RECONNECT_S = 1.0
 
 
@@ -114,7 +116,9 @@ class Listener:
         url: the store's database.
         missed: the cutoffs of rollouts that are rolling back now, as (model, rollout id, version).
         on_cut: called with (model, rollout id, version). on_hint: the split of something changed.
+        on_view: called with (model, what the registry shows after a write).
         on_cache: called with (model, version or None): forget its cached answers.
+        on_batching: called with (model, rollout id, on): a rollout wants its model's requests batched, or has ended.
     """
 
     def __init__(
@@ -124,10 +128,13 @@ class Listener:
         missed: Callable[[], Iterable[tuple[str, str, str]]],
         on_cut: Callable[[str, str, str], object],
         on_hint: Callable[[], None],
+        on_view: Callable[[str, RegistryView], object],
         on_cache: Callable[[str, str | None], None],
+        on_batching: Callable[[str, str, bool], object],
     ) -> None:
         self._url, self._missed = url, missed
-        self._on_cut, self._on_hint, self._on_cache = on_cut, on_hint, on_cache
+        self._on_cut, self._on_hint, self._on_view, self._on_cache = on_cut, on_hint, on_view, on_cache
+        self._on_batching = on_batching
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="listen", daemon=True)
         self.connected = False
@@ -155,7 +162,7 @@ class Listener:
 
     def _listen(self) -> None:
         with connect(self._url, autocommit=True) as connection:
-            for channel in (SPLIT_CHANNEL, CACHE_CHANNEL):
+            for channel in (SPLIT_CHANNEL, CACHE_CHANNEL, BATCHING_CHANNEL):
                 connection.execute(f'LISTEN "{channel}"')
             for model, rollout_id, version in self._missed():
                 self._on_cut(model, rollout_id, version)
@@ -165,14 +172,19 @@ class Listener:
                     self.hear(notice.channel, notice.payload)
 
     def hear(self, channel: str, payload: str) -> None:
-        """Act on one notification; what can't be read is a hint to look at the registry."""
+        """Act on one notification; each of a split is also a hint to look at the registry, which has the last word."""
         try:
             said = json.loads(payload)
             if channel == CACHE_CHANNEL:
                 self._on_cache(str(said["model"]), said.get("version"))
                 return
-            if said["weight"] == 0:
+            if channel == BATCHING_CHANNEL:
+                self._on_batching(str(said["model"]), str(said["rollout_id"]), said["on"] is True)
+                return
+            if "view" in said:
+                self._on_view(str(said["model"]), read_view(said["view"]))
+            elif said.get("weight") == 0:
                 self._on_cut(str(said["model"]), str(said["rollout_id"]), str(said["version"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             log.warning("unreadable notification on %s: %.200s", channel, payload)
         self._on_hint()

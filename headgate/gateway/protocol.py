@@ -1,13 +1,12 @@
 """MLflow's scoring protocol: reading a body and writing an answer with MLflow's own code."""
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import Any
 
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
 from mlflow.pyfunc import scoring_server
 
 CONTENT_TYPES = (
@@ -40,10 +39,17 @@ class Parsed:
 
 
 class RefusedError(Exception):
-    """The caller's fault: the body can't be used. `args` is (status, error code, message, plain)."""
+    """The caller's fault: the body can't be used. `args` is (status, error code, message, plain, error class)."""
 
-    def __init__(self, status: int, error_code: str, message: str, *, plain: bool = False) -> None:
-        super().__init__(status, error_code, message, plain)
+    def __init__(
+        self,
+        status: int,
+        error_code: str,
+        message: str,
+        plain: bool = False,
+        error_class: str | None = None,
+    ) -> None:
+        super().__init__(status, error_code, message, plain, error_class)
 
     @property
     def status(self) -> int:
@@ -56,18 +62,60 @@ class RefusedError(Exception):
         return str(self.args[2])
 
     @property
+    def headers(self) -> dict[str, str]:
+        """What the answer carries besides."""
+        return {}
+
+    @property
     def answer(self) -> tuple[bytes, str]:
         """Body and media type of the answer, as MLflow's scoring server writes them."""
-        _, error_code, message, plain = self.args
+        _, error_code, message, plain, error_class = self.args
         if plain:
             return message.encode(), "text/plain"
-        return json.dumps({"error_code": error_code, "message": message}).encode(), "application/json"
+        return error_json(error_code, message, error_class), "application/json"
+
+
+class OverloadedError(RefusedError):
+    """Nobody's fault: as many requests run and wait as may; the model was not asked. `args` is (who, why)."""
+
+    def __init__(self, who: str, why: str) -> None:
+        Exception.__init__(self, who, why)
+
+    @property
+    def status(self) -> int:
+        """Always 503."""
+        return 503
+
+    @property
+    def message(self) -> str:
+        """Who can't take more, and why."""
+        return f"{self.args[0]} can't take more requests now: {self.args[1]}. Ask again in a moment."
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to ask again, in seconds."""
+        return {"Retry-After": "1"}
+
+    @property
+    def answer(self) -> tuple[bytes, str]:
+        """As every refusal."""
+        return RefusedError(self.status, "TEMPORARILY_UNAVAILABLE", self.message).answer
+
+
+def error_json(error_code: str, message: str, error_class: str | None = None) -> bytes:
+    """An error as MLflow writes it, with the class and SQL state that it gives to each code."""
+    try:
+        error = MlflowException(message, error_code=ErrorCode.Value(error_code), error_class=error_class)
+    except ValueError:
+        return json.dumps({"error_code": error_code, "message": message}).encode()
+    return str(error.serialize_as_json()).encode()
 
 
 def refusal(error: MlflowException) -> RefusedError:
     """MLflow's refusal as ours: its status and text, never its stack trace."""
     status = error.get_http_status_code()
-    return RefusedError(status if 400 <= status < 500 else 400, error.error_code, error.message)
+    status = status if 400 <= status < 500 else 400
+    return RefusedError(status, error.error_code, error.message, error_class=error.error_class)
 
 
 def check_content_type(content_type: str) -> str:
@@ -137,34 +185,3 @@ def canonical(body: Body) -> bytes:
         return json.dumps(json.loads(body.raw), sort_keys=True, separators=(",", ":")).encode()
     except (ValueError, RecursionError):
         return body.raw
-
-
-def input_rows(body: Body) -> list[Any] | None:
-    """The rows of a JSON body for the log, one JSON value each; None when they can't be told apart."""
-    try:
-        content = json.loads(body.raw)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict):
-        return None
-    split = content.get(scoring_server.DF_SPLIT)
-    if isinstance(split, Mapping) and isinstance(split.get("data"), list):
-        columns = split.get("columns")
-        if columns is None:
-            return [_finite(row) for row in split["data"]]
-        return [_finite(dict(zip(columns, row, strict=False))) for row in split["data"]]
-    for name in (scoring_server.DF_RECORDS, scoring_server.INSTANCES, scoring_server.INPUTS):
-        if isinstance(content.get(name), list):
-            return [_finite(row) for row in content[name]]
-    return None
-
-
-def _finite(value: Any) -> Any:
-    """JSON in PostgreSQL knows no NaN or infinity: they become null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(name): _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return value

@@ -2,10 +2,11 @@
 
 import json
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from headgate.core.routing.split import (
     decode_split,
     encode_split,
     hold_frozen,
+    pieces,
     without,
 )
 from headgate.store.rows import same_text
@@ -47,6 +49,7 @@ class Route:
         replaced: the champion before this one, and the rollout under which it was replaced.
         undone: the version that the registry still names champion although it was cut off; `champion` is then the one
             it had replaced.
+        shelf: version -> True when a person wants it in memory, False when out of it, whatever its traffic.
     """
 
     model: str
@@ -61,6 +64,7 @@ class Route:
     holdback: str | None = None
     replaced: Replaced | None = None
     undone: str | None = None
+    shelf: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def named(self) -> str | None:
@@ -71,8 +75,24 @@ class Route:
     def versions(self) -> list[str]:
         """What must be in memory, the champion first; its predecessor stays for an instant undo."""
         before = self.replaced[1] if self.replaced else None
-        named = (self.champion, self.challenger, self.shadow, self.holdback, self.undone, before)
+        spare = [*self.shelf, *([before] if before else [])]
+        kept = [version for version in spare if self.shelf.get(version, True)]
+        return list(dict.fromkeys((*self.named_versions, *kept)))
+
+    @property
+    def named_versions(self) -> list[str]:
+        """What the registry names by an alias or gives traffic, the champion first."""
+        named = (self.champion, self.challenger, self.shadow, self.holdback, self.undone, *sorted(self.live))
         return list(dict.fromkeys(version for version in named if version))
+
+    @cached_property
+    def live(self) -> frozenset[str]:
+        """Who may answer beside the champion: the holder of the alias challenger, and in a split that belongs to no
+        rollout whomever it names."""
+        named = {self.challenger} if self.challenger else set()
+        if self.split.rollout_id is None:
+            named |= {version for version, weight in self.split.weights.items() if weight > 0}
+        return frozenset(named)
 
     @property
     def held(self) -> str | None:
@@ -97,6 +117,15 @@ class Route:
             for column, values in self.split.excluded.items()
         }
 
+    def pieces(self, champion: str) -> tuple[list[float], list[Assignment]]:
+        """The split as a table (`core.routing.split.pieces`), as `assign` follows it while nothing is excluded."""
+        if self.alarm is not None:
+            return [0.0], [Assignment(champion, "champion", Reason.SPLIT_UNREADABLE)]
+        starts, found = pieces(self.split, champion, self.live, self.holdback)
+        if found[0].reason is Reason.CHAMPION_ONLY and self.cut:
+            found = [replace(found[0], reason=Reason.CUT_OFF)]
+        return starts, found
+
     def assign(self, champion: str, key: str, is_excluded: Callable[[], bool] = lambda: False) -> Assignment:
         """Who answers a key, when `champion` is the version that serves as champion now.
 
@@ -107,8 +136,7 @@ class Route:
         """
         if self.alarm is not None:
             return Assignment(champion, "champion", Reason.SPLIT_UNREADABLE)
-        live = {self.challenger} if self.challenger else set()
-        found = assign(self.split, champion, live, key, self.holdback)
+        found = assign(self.split, champion, self.live, key, self.holdback)
         if found.reason is Reason.CHAMPION_ONLY:
             return replace(found, reason=Reason.CUT_OFF) if self.cut else found
         if self.split.excluded and is_excluded():
@@ -132,6 +160,7 @@ class Routes:
         self._views: dict[str, RegistryView] = {}
         self._cuts: dict[str, dict[Cut, float]] = {}
         self._replaced: dict[str, Replaced] = {}
+        self._told_at: dict[str, float] = {}
 
     def get(self, model: str) -> Route | None:
         """The route of a model, or None."""
@@ -146,11 +175,29 @@ class Routes:
 
         Args:
             asked_at: `time.monotonic()` before the registry was asked: an answer that set out before a cutoff
-                can't end it.
+                can't end it, nor can one that set out before `told` undo what that brought.
         """
         with self._lock:
+            if asked_at < self._told_at.get(model, asked_at):
+                return self._routes[model]
             self._end_cuts(model, view, asked_at)
             return self._follow(model, view, source)
+
+    def told(self, model: str, view: RegistryView) -> bool:
+        """Follow a view that whoever wrote it sent; it ends no cutoff, since nobody knows when it set out.
+
+        Returns:
+            False, and nothing is changed, unless its revision shows that it is newer than what is followed.
+        """
+        with self._lock:
+            known = self._views.get(model)
+            if known is None or known.split_error is not None or view.split is None or view.champion is None:
+                return False
+            if known.split is not None and not view.split.revision > known.split.revision:
+                return False
+            self._told_at[model] = time.monotonic()
+            self._follow(model, view, "notify")
+            return True
 
     def cut(self, model: str, rollout_id: str, version: str) -> Route | None:
         """Give a rollout's version nothing from now on, until the registry agrees.
@@ -169,7 +216,8 @@ class Routes:
                 saved = json.loads(path.read_text())
                 split = decode_split(saved["split"]) if saved["split"] is not None else None
                 names = {name: saved[name] for name in ("champion", "challenger", "shadow", "split_error")}
-                view = RegistryView(**names, split=split, holdback=saved.get("holdback"))
+                shelf = {str(name): bool(wanted) for name, wanted in dict(saved.get("shelf", {})).items()}
+                view = RegistryView(**names, split=split, holdback=saved.get("holdback"), shelf=shelf)
                 rollout, version = saved.get("replaced") or (None, None)
                 cuts = {(str(rollout), str(version)): time.monotonic() for rollout, version in saved["cuts"]}
                 model = str(saved["model"])
@@ -220,6 +268,7 @@ class Routes:
             holdback=view.holdback,
             replaced=self._replaced.get(model),
             undone=named if instead else None,
+            shelf=view.shelf,
         )
         self._views[model] = view
         if before and _same(before, route):
@@ -255,13 +304,15 @@ class Routes:
             "split": encode_split(view.split) if view.split else None,
             "split_error": view.split_error,
             "holdback": view.holdback,
+            "shelf": dict(view.shelf),
             "replaced": self._replaced.get(model),
             "cuts": sorted(self._cuts.get(model, {})),
         }
         path = self._folder / f"{quote(model, safe='')}.json"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_suffix(".part")
+            # Several workers write the same file.
+            fresh = path.with_suffix(f".{os.getpid()}.part")
             fresh.write_text(json.dumps(saved))
             fresh.replace(path)
         except OSError as err:

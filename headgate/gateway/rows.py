@@ -8,12 +8,11 @@ from typing import Any
 from headgate.core.routing.split import Reason
 from headgate.gateway.answers import RowAnswer
 from headgate.gateway.execute import Answer, Execution, Failure
-from headgate.gateway.protocol import Body, input_rows
+from headgate.gateway.protocol import Body
 from headgate.gateway.requests import Call
 from headgate.store.log import PredictionRow
+from headgate.store.requests import MAX_LOGGED_INPUT_BYTES, input_rows
 
-MAX_LOGGED_INPUT_BYTES = 65_536
-"""Bodies above this are logged without their inputs."""
 CHALLENGER, EXCLUDED = "challenger", "excluded"
 _NOTHING: list[Any] = [None]
 
@@ -151,15 +150,18 @@ def _common(origin: Origin, call: Call, index: int) -> dict[str, Any]:
 
 def _arm(name: str, execution: Execution) -> str:
     # A segment that was sent back has no counterpart on the other arm: among the champion's rows it would bias them.
-    if execution.assigned.reason is Reason.EXCLUDED:
-        return EXCLUDED
+    return EXCLUDED if execution.assigned.reason is Reason.EXCLUDED else logged_arm(name)
+
+
+def logged_arm(name: str) -> str:
+    """The arm under which answers are summed: all challengers are one."""
     return CHALLENGER if name.startswith(CHALLENGER) else name
 
 
 def _inputs(body: Body) -> Sequence[Any]:
     if len(body.raw) > MAX_LOGGED_INPUT_BYTES:
         return _NOTHING
-    return input_rows(body) or _NOTHING
+    return input_rows(body.raw) or _NOTHING
 
 
 def _at(inputs: Sequence[Any], index: int) -> Any:

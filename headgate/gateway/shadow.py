@@ -43,9 +43,13 @@ class ShadowQueue:
                 pass
             else:
                 return True
+        self.count_drop()
+        return False
+
+    def count_drop(self) -> None:
+        """Count a job that is not done."""
         self.dropped += 1
         self._on_drop()
-        return False
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until every job taken is done; False when that took too long."""

@@ -1,16 +1,21 @@
 """The versions in memory: fetched from the registry once, kept on disk, loaded in the background."""
 
+import json
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
 from headgate.errors import HeadgateError, ServiceUnavailableError
+from headgate.gateway.cache import kept_as
 from headgate.gateway.lanes import Lane
-from headgate.gateway.models import ServedModel, load_model
+from headgate.gateway.options import ServingOptions
+from headgate.gateway.served import Served
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +38,10 @@ class Source(Protocol):
         """Where the version's files are, fetched into the folder unless they are there already."""
         ...
 
+    def version_tags(self, model: str, version: str) -> dict[str, str]:
+        """The version's own tags."""
+        ...
+
 
 @dataclass
 class _Trouble:
@@ -48,7 +57,9 @@ class Shelf:
     """Loads versions that are wanted and forgets those that no longer are.
 
     Args:
-        source: where artifacts come from. folder: where they are kept.
+        source: where artifacts and tags come from. folder: where they are kept.
+        load: (model, version, folder of its files or None with an upstream, options) -> the version, able to answer.
+        options: a version's tags -> how it is served.
         on_ready: called with (model, version) after a version was loaded, on the loading thread.
         on_failure: called with (model, version) after a load failed.
         clock: seconds, monotonic.
@@ -59,23 +70,34 @@ class Shelf:
         source: Source,
         folder: Path,
         *,
-        workers: int = 8,
+        load: Callable[[str, str, Path | None, ServingOptions], Served],
+        options: Callable[[Mapping[str, str]], ServingOptions],
         on_ready: Callable[[str, str], None] = _ignore,
         on_failure: Callable[[str, str], None] = _ignore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source, self._folder, self._workers = source, folder, workers
+        self._source, self._folder, self._load_version, self._options = source, folder, load, options
         self._on_ready, self._on_failure, self._clock = on_ready, on_failure, clock
         self._lock = threading.Lock()
-        self._loaded: dict[Name, ServedModel] = {}
+        self._loaded: dict[Name, Served] = {}
+        self._files: dict[Name, Path | None] = {}
+        self._kept_as: dict[Name, str | None] = {}
         self._unwanted_since: dict[Name, float] = {}
         self._loading: set[Name] = set()
         self._trouble: dict[Name, _Trouble] = {}
         self._loader = Lane("load", 2)
 
-    def get(self, model: str, version: str | None) -> ServedModel | None:
+    def get(self, model: str, version: str | None) -> Served | None:
         """The loaded version, or None."""
         return self._loaded.get((model, version)) if version else None
+
+    def files(self, model: str, version: str) -> Path | None:
+        """The folder with a version's files; None when it was never loaded or is behind a URL."""
+        return self._files.get((model, version))
+
+    def kept_as(self, model: str, version: str) -> str | None:
+        """Under which name a version's answers may be kept in a cache; None = they may not, it is stateful."""
+        return self._kept_as.get((model, version))
 
     def failure(self, model: str, version: str) -> str | None:
         """Why a version can't be loaded; None while it is loaded, loading, or its source is merely away."""
@@ -87,14 +109,16 @@ class Shelf:
         return sorted(version for name, version in self._loaded if name == model)
 
     def troubles(self, model: str) -> dict[str, str]:
-        """Version -> why it is not loaded."""
-        return {version: item.reason for (name, version), item in self._trouble.items() if name == model}
+        """Version -> why it is not loaded, or is but out of rotation."""
+        unloaded = {name[1]: item.reason for name, item in list(self._trouble.items()) if name[0] == model}
+        ill = {name[1]: served.trouble for name, served in list(self._loaded.items()) if name[0] == model}
+        return unloaded | {version: reason for version, reason in ill.items() if reason is not None}
 
     def want(self, model: str, versions: Collection[str]) -> None:
         """Load what is missing of a model's versions, and unload what nobody has wanted for `KEEP_S`. Never blocks."""
         now = self._clock()
         start: list[Name] = []
-        ended: list[ServedModel] = []
+        ended: list[Served] = []
         with self._lock:
             for name in [name for name in self._loaded if name[0] == model]:
                 if name[1] in versions:
@@ -116,6 +140,13 @@ class Shelf:
         for name in start:
             self._loader.submit(lambda name=name: self._load(*name))  # type: ignore[misc]
 
+    def drop(self, model: str, versions: Collection[str]) -> None:
+        """Unload now what is loaded of these; their calls under way are finished."""
+        with self._lock:
+            ended = [self._loaded.pop((model, name)) for name in versions if (model, name) in self._loaded]
+        for served in ended:
+            served.close()
+
     def close(self) -> None:
         """Let every thread end."""
         self._loader.close()
@@ -125,9 +156,10 @@ class Shelf:
     def _load(self, model: str, version: str) -> None:
         name = (model, version)
         try:
-            served = load_model(
-                model, version, self._source.download(model, version, self._folder), workers=self._workers
-            )
+            options = self._options(self._tags(model, version))
+            files = None if options.upstream else self._source.download(model, version, self._folder)
+            served = self._load_version(model, version, files, options)
+            self._kept_as[name] = None if options.stateful else options.upstream or kept_as(files)
         except HeadgateError as err:
             log.warning("version %s of %s is not loaded: %s", version, model, err)
             self._note_trouble(name, str(err), outage=isinstance(err, ServiceUnavailableError))
@@ -136,11 +168,28 @@ class Shelf:
             self._note_trouble(name, f"{type(err).__name__}: {err}"[:500], outage=False)
         else:
             with self._lock:
-                self._loaded[name] = served
+                self._loaded[name], self._files[name] = served, files
                 self._trouble.pop(name, None)
                 self._loading.discard(name)
             log.info("version %s of %s is loaded", version, model)
             self._on_ready(model, version)
+
+    def _tags(self, model: str, version: str) -> dict[str, str]:
+        """The version's tags, kept on disk so that a start without MLflow serves it as before."""
+        # As in registry_files: MLflow decodes a % in a local path.
+        kept = self._folder / quote(model, safe="").replace("%", "=") / f"{version}.tags.json"
+        try:
+            tags = self._source.version_tags(model, version)
+        except ServiceUnavailableError:
+            if not kept.exists():
+                return {}
+            return {str(key): str(value) for key, value in json.loads(kept.read_text()).items()}
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        # Another process of ours may write it too; it is the same, and never seen half.
+        fresh = kept.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(tags))
+        fresh.replace(kept)
+        return tags
 
     def _note_trouble(self, name: Name, reason: str, *, outage: bool) -> None:
         with self._lock:

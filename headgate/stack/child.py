@@ -5,10 +5,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import psutil
@@ -21,6 +21,7 @@ class Child:
     """A process that the supervisor keeps alive.
 
     Attributes:
+        log: the file that gets its output; None = where ours goes.
         ready: true once it does its work; asked again and again.
         before: called before every start; raises if there can't be one.
         identity: `user`, `group`, `extra_groups` for `subprocess`; empty = as ourselves.
@@ -33,7 +34,7 @@ class Child:
     command: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
-    log: Path
+    log: Path | None
     ready: Callable[["Child"], bool]
     before: Callable[[], None] = lambda: None
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -59,10 +60,7 @@ class Child:
         if self.group_ends_with_it and self.process is not None:
             end_group(self.process.pid, signal.SIGKILL)
         self.before()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
-        with self.log.open("ab") as log:
+        with self._open_log() as log:
             # A group of its own: Ctrl-C at the terminal is for the supervisor, which ends all in order.
             self.process = subprocess.Popen(  # noqa: S603 - commands are ours
                 list(self.command),
@@ -70,13 +68,21 @@ class Child:
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if log is not None else None,
                 start_new_session=True,
                 **self.identity,
             )
         self.groups.append(self.process.pid)
         self.starts += 1
         self.started_at = time.time()
+
+    def _open_log(self) -> AbstractContextManager[IO[bytes] | None]:
+        if self.log is None:
+            return nullcontext()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
+        return self.log.open("ab")
 
     def is_ready(self) -> bool:
         """True if it runs and does its work."""
@@ -100,6 +106,8 @@ class Child:
 
     def last_words(self, lines: int = 15) -> str:
         """The end of its log."""
+        if self.log is None:
+            return ""
         try:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         except FileNotFoundError:

@@ -16,6 +16,9 @@ from headgate.store.schema import audit_head, rollouts, transitions
 
 _COLUMNS = tuple(column.name for column in transitions.columns)
 _CHUNK = 2_000
+SEEN_KIND = "registry_seen"
+REGISTRY = "registry:"
+"""What the `rollout_id` of a record begins with that is about a model's registry entry and no rollout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,15 @@ class VerifyReport:
     records: int
     verified: bool
     problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _RegistryEntry:
+    """A model's entry in the registry, as the subject of a record."""
+
+    id: str
+    tenant: str
+    model: str
 
 
 def record_hash(row: Mapping[str, Any] | sa.RowMapping) -> str:
@@ -125,6 +137,45 @@ class Audit(Part):
             if found is None:
                 raise NotFoundError("rollout", rollout_id, "see `headgate list`")
             return append(connection, found, kind, actor=actor, reason=reason, body=body)
+
+    def record_registry(
+        self, model: str, tenant: str, kind: str, *, actor: str, reason: str, body: Mapping[str, Any]
+    ) -> int:
+        """Append what somebody did to a model's registry entry outside of any rollout; returns its seq."""
+        with self.db.transaction() as connection:
+            about = _RegistryEntry(REGISTRY + model, tenant, model)
+            return append(connection, about, kind, actor=actor, reason=reason, body=body)
+
+    def note_registry(self, model: str, tenant: str, shown: Mapping[str, Any]) -> int | None:
+        """Append what a model's registry entry shows now, whoever changed it; None when that stands there already.
+
+        Args:
+            shown: plain JSON: the aliases' versions and the weights.
+        """
+        about = _RegistryEntry(REGISTRY + model, tenant, model)
+        last = (
+            sa.select(transitions.c.body)
+            .where(transitions.c.rollout_id == about.id, transitions.c.kind == SEEN_KIND)
+            .order_by(transitions.c.seq.desc())
+            .limit(1)
+        )
+        with self.db.transaction() as connection:
+            # Locked before the look, so that of several gateways one writes it.
+            connection.execute(sa.select(audit_head).with_for_update())
+            found = connection.execute(last).scalar_one_or_none()
+            before = json.loads(found)["to"] if found is not None else None
+            if before == json.loads(canonical(shown)):
+                return None
+            body = {"from": before, "to": shown}
+            return append(connection, about, SEEN_KIND, actor="gateway", reason="seen in MLflow", body=body)
+
+    def registry_history(self, model: str | None = None, limit: int = 1000) -> list[tuple[str, AuditRecord]]:
+        """Who changed what in the registry, by hand or by a rollout: (model, record), the newest first."""
+        own = transitions.c.rollout_id.startswith(REGISTRY, autoescape=True)
+        query = sa.select(transitions).order_by(transitions.c.seq.desc()).limit(limit)
+        query = query.where(own if model is None else sa.and_(own, transitions.c.model == model))
+        with self.db.transaction() as connection:
+            return [(row["model"], _record(row)) for row in connection.execute(query).mappings()]
 
     def verify(self) -> VerifyReport:
         """Read the whole chain; finds an altered record, a missing one and a cut tail."""

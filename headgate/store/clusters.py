@@ -27,7 +27,7 @@ WITH seen AS MATERIALIZED (
     SELECT key, version = %(challenger)s AS challenger, error, prediction, label, latency_ms, confidence
     FROM predictions WHERE rollout_id = %(id)s AND time >= %(since)s AND time <= %(until)s AND arm <> 'shadow'
     AND version IN (%(challenger)s, %(champion)s)
-    AND reason NOT IN ('fallback', 'fallback_not_loaded', 'excluded', 'cut_off', 'test_disabled', 'split_unreadable')
+    AND reason NOT IN ('fallback', 'fallback_not_loaded', 'fallback_overload', 'excluded', 'cut_off', 'test_disabled', 'split_unreadable')
     ORDER BY time DESC LIMIT %(rows)s
 ), usual AS (
     SELECT percentile_disc(0.95) WITHIN GROUP (ORDER BY latency_ms) AS slow,
@@ -56,7 +56,7 @@ FROM (
     SELECT version = %(challenger)s AS challenger, confidence, prediction, label FROM predictions
     WHERE rollout_id = %(id)s AND time >= %(began)s AND time <= %(until)s
     AND version IN (%(challenger)s, %(champion)s)
-    AND confidence IS NOT NULL AND prediction IS NOT NULL AND reason NOT IN ('fallback', 'fallback_not_loaded', 'excluded')
+    AND confidence IS NOT NULL AND prediction IS NOT NULL AND reason NOT IN ('fallback', 'fallback_not_loaded', 'fallback_overload', 'excluded')
     ORDER BY time DESC LIMIT %(rows)s
 ) p GROUP BY 1, 2
 """  # noqa: S608 - the number of bins is ours

@@ -223,6 +223,10 @@ def _carry_out(connection: sa.Connection, result: StepResult, rollout: Rollout) 
             _notify(connection, "headgate_split", _traffic(rollout) | {"weight": 0})
         elif effect.kind is EffectKind.CLEAR_CACHE:
             _notify(connection, "headgate_cache", _traffic(rollout))
+        elif effect.kind is EffectKind.BATCH_REQUESTS:
+            _notify(connection, "headgate_batching", _traffic(rollout) | {"on": True})
+    if rollout.batching and not rollout.phase.live:
+        _notify(connection, "headgate_batching", _traffic(rollout) | {"on": False})
     connection.execute(sa.select(sa.func.pg_notify("headgate_nudge", rollout.id)))
 
 

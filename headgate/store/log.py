@@ -1,52 +1,49 @@
-"""The prediction log's writer: to disk at once, to PostgreSQL every second, each row exactly once."""
+"""The prediction log: into memory at once, to disk after 50 ms, to PostgreSQL after a second, each row exactly once."""
 
 import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
-import psycopg
 
 from headgate.errors import BadRequestError, StoreUnavailableError
-from headgate.store.codec import utc_now
 from headgate.store.database import Link, outages_translated, shown_url
-from headgate.store.joins import OutcomeKey, write_batch, write_outcomes
-from headgate.store.journal import Journal, segments
-from headgate.store.maintenance import ensure_partition
+from headgate.store.joins import OutcomeKey, write_outcomes
+from headgate.store.journal import segments
+from headgate.store.mover_process import MoverProcess, read_moved
+from headgate.store.moves import Mover
 from headgate.store.outcomes import OutcomeReport, report
-from headgate.store.rows import (
-    Batch,
-    OutcomeRow,
-    PredictionRow,
-    decode,
-    moment,
-    outcome_line,
-    prediction_line,
-)
+from headgate.store.rows import OutcomeRow, PredictionRow, outcome_line, prediction_line
+from headgate.store.writer import Writer
 
 __all__ = ["LogStats", "OutcomeReport", "OutcomeRow", "PredictionLog", "PredictionRow"]
 
 logger = logging.getLogger(__name__)
 
 MAX_OUTCOMES = 10_000
+SPOOL_MAX_MB = 10_000
 _ORPHANS_EVERY_S = 30.0
 _RETRY_AT_MOST_S = 5.0
-_NEAR_DAYS = 31
+_LOOK_S = 0.02
+
+MoverKind = Literal["thread", "process", "elsewhere"]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LogStats:
-    """Counters since the start, for /metrics.
+    """Counters for /metrics.
+
+    `flushed`, `dropped`, `rejected` and `last_error` are this log's in thread mode; a mover process counts for all
+    writers of the spool, from the first one on.
 
     Attributes:
         appended: rows accepted (predictions and journalled outcomes). flushed: rows written to PostgreSQL.
-        lost: rows the disk did not take. dropped: unreadable lines (torn by a kill).
-        rejected: segments that PostgreSQL refused, put aside. backlog: segments waiting now.
+        lost: rows the disk did not take, or for which the spool had no room. dropped: unreadable lines (torn by a kill).
+        rejected: segments that PostgreSQL refused, put aside. backlog: this log's segments waiting now.
         last_error: why the last flush failed; None when it did not.
     """
 
@@ -60,7 +57,9 @@ class LogStats:
 
 
 class PredictionLog:
-    """Appends rows to a journal on disk, which a thread moves to PostgreSQL.
+    """Takes rows into memory, which a thread writes to a journal on disk, which a mover writes to PostgreSQL.
+
+    A kill -9 loses at most the last `headgate.store.writer.BUFFER_S`.
 
     Args:
         url: PostgreSQL's address.
@@ -68,35 +67,74 @@ class PredictionLog:
         writer_id: names this writer; its sums are kept apart from others'.
         bucket_s: seconds that a rollup covers; the same for every writer.
         flush_s: seconds between two flushes.
+        mover: `process` = a process of its own, which this one starts and watches over, moves the journals of all
+            writers; `thread` = a thread moves this one's; `elsewhere` = somebody else runs `python -m headgate.store.mover`.
+        spool_max_mb: what all journals of the spool may take, in MB; while they take more, rows are dropped and counted.
     """
 
     def __init__(
-        self, url: str, spool_dir: Path | str, *, writer_id: str, bucket_s: int = 10, flush_s: float = 1.0
+        self,
+        url: str,
+        spool_dir: Path | str,
+        *,
+        writer_id: str,
+        bucket_s: int = 10,
+        flush_s: float = 1.0,
+        mover: MoverKind = "thread",
+        spool_max_mb: float = SPOOL_MAX_MB,
     ) -> None:
-        self.stats = LogStats()
-        self._url = url
-        self._spool = Path(spool_dir)
-        self._writer = writer_id
-        self._bucket_s = bucket_s
-        self._flush_s = flush_s
-        self._journal: Journal | None = None
+        self._url, self._spool, self._writer_id = url, Path(spool_dir), writer_id
+        self._bucket_s, self._flush_s = bucket_s, flush_s
+        self._spool_max_bytes = int(spool_max_mb * 1e6)
+        self._writer: Writer | None = None
+        self._last_stats = LogStats()
+        self._mover = (
+            Mover(url, self._spool, writer=writer_id, bucket_s=bucket_s) if mover == "thread" else None
+        )
+        self._process = MoverProcess(self._spool, url, bucket_s=bucket_s) if mover == "process" else None
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
-        self._flushing = threading.Lock()
-        self._flush_link = Link(url)
+        self._moving = threading.Lock()
         self._outcomes_lock = threading.Lock()
         self._outcomes_link = Link(url)
-        self._days: set[date] = set()
         self._orphans_at = 0.0
 
     def start(self) -> None:
         """Open the journal, take over those of dead writers, begin to flush. PostgreSQL may be away."""
-        self._journal = Journal(self._spool, self._writer)
-        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
-        self._thread.start()
+        # The thread that moves seals by itself; for others the writer does.
+        seal_s = self._flush_s if self._mover is None else float("inf")
+        self._writer = Writer(
+            self._spool, self._writer_id, seal_s=seal_s, spool_max_bytes=self._spool_max_bytes
+        )
+        if self._process is not None:
+            self._process.start()
+        if self._mover is not None:
+            self._thread = threading.Thread(target=self._run, args=(self._mover,), name="mover", daemon=True)
+            self._thread.start()
+
+    @property
+    def stats(self) -> LogStats:
+        """What was counted until now."""
+        writer = self._writer
+        if writer is None:
+            return self._last_stats
+        moved = self._mover.moved if self._mover is not None else read_moved(self._spool)
+        return LogStats(
+            appended=writer.appended,
+            flushed=moved.flushed,
+            lost=writer.lost,
+            dropped=moved.dropped,
+            rejected=moved.rejected,
+            backlog=len(segments(writer.journal.folder)),
+            last_error=moved.last_error,
+        )
+
+    def append_line(self, line: bytes, rows: int) -> None:
+        """Take one `headgate.store.requests.request_line` that holds so many rows; never fails and never waits."""
+        self._open().append(line, rows)
 
     def append(self, row: PredictionRow) -> None:
-        """Write one row to the journal; takes microseconds and never waits for PostgreSQL.
+        """Take one row.
 
         Raises:
             BadRequestError: a value that the log can't hold; the row is not written.
@@ -104,20 +142,14 @@ class PredictionLog:
         self.append_many((row,))
 
     def append_many(self, rows: Sequence[PredictionRow]) -> None:
-        """Write the rows of one request at once; all or none.
+        """Take the rows of one request at once; all or none.
 
         Raises:
             BadRequestError: as `append`.
         """
         lines = [prediction_line(row) for row in rows]
-        try:
-            self._writable().write(b"".join(lines))
-        except OSError:
-            # The answer must not fail because the disk is full; the loss is counted and said.
-            self.stats.lost += len(lines)
-            logger.exception("prediction log: %d row(s) lost, the journal can't be written", len(lines))
-        else:
-            self.stats.appended += len(lines)
+        if lines:
+            self._open().append(b"".join(lines), len(lines))
 
     def append_outcomes(self, rows: Sequence[OutcomeRow]) -> OutcomeReport:
         """Join labels to their predictions; with PostgreSQL away they are journalled and reported as waiting.
@@ -141,135 +173,88 @@ class PredictionLog:
                 return report(given, self._write_outcomes(given))
         except StoreUnavailableError:
             try:
-                self._writable().write(b"".join(lines))
+                self._open().write_now(b"".join(lines))
             except OSError as err:
                 raise StoreUnavailableError(
                     shown_url(self._url), f"and the journal can't be written: {err}"
                 ) from err
-            self.stats.appended += len(lines)
+            self._open().appended += len(lines)
             return report(given, {(row[1], row[0], row[2], row[3]): False for row in given})
 
     def _write_outcomes(self, given: list[list[Any]]) -> Mapping[OutcomeKey, bool]:
         with self._outcomes_lock, self._outcomes_link.transaction() as cursor:
-            return write_outcomes(cursor, given, writer=self._writer, bucket_s=self._bucket_s)
+            return write_outcomes(cursor, given, writer=self._writer_id, bucket_s=self._bucket_s)
 
-    def flush(self) -> bool:
-        """Move everything appended so far to PostgreSQL now; False when some of it has to wait."""
-        journal = self._writable()
-        with self._flushing:
-            journal.seal()
-            return self._drain(journal)
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Move everything appended so far to PostgreSQL now; False when some of it has to wait.
+
+        Args:
+            timeout_s: longest wait for a mover in another process.
+        """
+        writer = self._open()
+        writer.write_out()
+        writer.journal.seal()
+        if self._mover is not None:
+            with self._moving:
+                return self._mover.move(segments(writer.journal.folder))
+        waiting, deadline = segments(writer.journal.folder), time.monotonic() + timeout_s
+        while any(segment.exists() for segment in waiting):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK_S)
+        return True
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Flush and stop; what PostgreSQL does not take within the time stays on disk for the next start."""
-        if self._journal is None:
+        writer = self._writer
+        if writer is None:
             return
         self._ending.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
-        if not self._flushing.acquire(timeout=0.1):
+        if not self._moving.acquire(timeout=0.1):
             # Still writing to a PostgreSQL that does not answer: its folder stays locked until the process ends.
+            writer.write_out()
+            writer.journal.seal()
             return
         try:
-            self._journal.close()
-            self._journal = None
-            self._flush_link.close()
+            writer.close()
+            if self._process is not None:
+                self._process.stop(timeout_s)
+            self._last_stats, self._writer = self.stats, None
+            if self._mover is not None:
+                self._mover.close()
             self._outcomes_link.close()
         finally:
-            self._flushing.release()
+            self._moving.release()
 
-    def _writable(self) -> Journal:
-        if self._journal is None:
+    def _open(self) -> Writer:
+        if self._writer is None:
             raise RuntimeError("the prediction log was not started, or was closed")
-        return self._journal
+        return self._writer
 
-    def _run(self) -> None:
+    def _run(self, mover: Mover) -> None:
         wait_s = self._flush_s
         while not self._ending.wait(wait_s):
-            wait_s = self._flush_s if self._tick() else min(_RETRY_AT_MOST_S, 2 * wait_s)
-        self._tick()
+            wait_s = self._flush_s if self._tick(mover) else min(_RETRY_AT_MOST_S, 2 * wait_s)
+        self._tick(mover)
 
-    def _tick(self) -> bool:
+    def _tick(self, mover: Mover) -> bool:
         try:
-            return self._flush_due(self._writable())
+            return self._flush_due(self._open(), mover)
         except Exception as err:  # the thread's edge: were it to end, rows would pile up on disk unseen
-            self.stats.last_error = repr(err)
+            mover.moved.last_error = repr(err)
             logger.exception("prediction log: a flush broke, its rows stay on disk")
             return False
 
-    def _flush_due(self, journal: Journal) -> bool:
-        with self._flushing:
+    def _flush_due(self, writer: Writer, mover: Mover) -> bool:
+        with self._moving:
+            writer.write_out()
             # While PostgreSQL is away one segment grows instead of a thousand small ones.
-            if self._ending.is_set() or self.stats.backlog == 0:
-                journal.seal()
-            done = self._drain(journal)
+            if self._ending.is_set() or not segments(writer.journal.folder):
+                writer.journal.seal()
+            done = mover.move(segments(writer.journal.folder))
             if done and time.monotonic() >= self._orphans_at:
                 self._orphans_at = time.monotonic() + _ORPHANS_EVERY_S
-                self._adopt(journal)
+                mover.move_orphans()
             return done
-
-    def _adopt(self, journal: Journal) -> None:
-        for folder in journal.orphans():
-            found = segments(folder)
-            if found:
-                logger.info("prediction log: taking over %d segment(s) of %s", len(found), folder.name)
-            for segment in found:
-                if not self._move(journal, segment):
-                    return
-
-    def _drain(self, journal: Journal) -> bool:
-        waiting = journal.sealed()
-        self.stats.backlog = len(waiting)
-        for segment in waiting:
-            if not self._move(journal, segment):
-                return False
-            self.stats.backlog -= 1
-        return True
-
-    def _move(self, journal: Journal, segment: Path) -> bool:
-        """Write one segment to PostgreSQL and remove it; False when PostgreSQL can't take it now."""
-        batch = decode(segment.read_bytes())
-        try:
-            self._make_room(batch)
-            with self._flush_link.transaction() as cursor:
-                name = f"{segment.parent.name}/{segment.name}"
-                written = write_batch(cursor, name, batch, writer=self._writer, bucket_s=self._bucket_s)
-        except (psycopg.Error, ValueError, TypeError, OverflowError) as err:
-            if isinstance(err, psycopg.Error) and not _is_refusal(err):
-                self._note_outage(err)
-                return False
-            self.stats.rejected += 1
-            place = journal.reject(segment)
-            logger.exception("prediction log: PostgreSQL refused a segment, put aside as %s", place)
-            return True
-        self.stats.last_error = None
-        self.stats.dropped += batch.dropped
-        if batch.dropped:
-            logger.warning("prediction log: %d unreadable line(s) in %s", batch.dropped, segment.name)
-        if written:
-            self.stats.flushed += len(batch.predictions) + len(batch.outcomes)
-        segment.unlink()
-        return True
-
-    def _note_outage(self, err: psycopg.Error) -> None:
-        if self.stats.last_error is None:
-            logger.warning("prediction log: PostgreSQL can't take rows now, they stay on disk: %s", err)
-        self.stats.last_error = str(err)
-
-    def _make_room(self, batch: Batch) -> None:
-        """Have a partition for each day of the batch, and for tomorrow."""
-        now = utc_now()
-        near = {(now + timedelta(days=ahead)).date() for ahead in (0, 1)}
-        days = {moment(row[0]).date() for row in batch.predictions}
-        wanted = near | {day for day in days if abs((day - now.date()).days) <= _NEAR_DAYS}
-        for day in sorted(wanted - self._days):
-            with self._flush_link.transaction() as cursor:
-                ensure_partition(cursor, day)
-            self._days.add(day)
-
-
-def _is_refusal(err: psycopg.Error) -> bool:
-    """True when the rows themselves are at fault, so that trying again would never help."""
-    return isinstance(err, psycopg.DataError | psycopg.IntegrityError) or (err.sqlstate or "").startswith(
-        "54"
-    )

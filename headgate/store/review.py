@@ -79,7 +79,7 @@ WITH open AS (
         percent_rank() OVER (PARTITION BY version, arm ORDER BY confidence) AS sureness
     FROM (
         SELECT * FROM predictions WHERE rollout_id = :id AND time >= :since AND label IS NULL
-        AND prediction IS NOT NULL AND version IN (:challenger, :champion) AND reason NOT IN ('fallback', 'fallback_not_loaded', 'excluded')
+        AND prediction IS NOT NULL AND version IN (:challenger, :champion) AND reason NOT IN ('fallback', 'fallback_not_loaded', 'fallback_overload', 'excluded')
         ORDER BY time DESC LIMIT 200000
     ) newest
 ), ordered AS (

@@ -16,7 +16,8 @@ from headgate.store.codec import clean_text
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,2})?")
 _NUMBER_CHARS = 40
-_TEXT_CHARS = 2_000
+MAX_TEXT_CHARS = 2_000
+"""Where predictions, reasons and details are cut."""
 _JSON_BYTES = 256 * 1024
 _MAX_ROW = 2**31 - 1
 _NAME_CHARS = {
@@ -34,6 +35,7 @@ _NAME_CHARS = {
 }
 """Longest names; a longer one is refused, since a cut one would name something else."""
 _REQUIRED = frozenset({"tenant", "model", "request_id", "key", "key_kind", "arm", "version"})
+_JSON = ("segment", "inputs")
 _DUMP = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -118,6 +120,44 @@ def same_text(value: str) -> str:
     return "0" if number in ("-0", "") else number
 
 
+def scalar_text(value: Any) -> str | None:
+    """One spelling per value of JSON, so that a label 3, 3.0 or "3" meets a prediction of 3; None for nothing or NaN.
+
+    >>> scalar_text(3.0), scalar_text(0.1), scalar_text(True), scalar_text(" 3.50"), scalar_text(float("nan"))
+    ('3', '0.1', 'true', '3.5', None)
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        text = repr(value)
+        if text.endswith(".0"):
+            return text[:-2] if text != "-0.0" else "0"
+        # Python's shortest digits are the one text already, but for exponents.
+        return same_text(text) if "e" in text else text
+    return same_text(str(value)[:MAX_TEXT_CHARS])
+
+
+def json_text(value: Any) -> bytes | None:
+    """A value as the JSON that PostgreSQL takes; None = SQL's NULL, also for what is too large or no JSON at all."""
+    if value is None:
+        return None
+    try:
+        text = orjson.dumps(value)
+        if b"\\u0000" not in text:
+            return text if len(text) <= _JSON_BYTES else None
+    except TypeError:
+        pass
+    try:
+        text = orjson.dumps(clean_tree(orjson.loads(orjson.dumps(value, option=_DUMP, default=repr))))
+    except (TypeError, ValueError):
+        return None
+    return text if len(text) <= _JSON_BYTES else None
+
+
 def prediction_line(row: PredictionRow) -> bytes:
     """The row as one journal line.
 
@@ -126,16 +166,19 @@ def prediction_line(row: PredictionRow) -> bytes:
     """
     values: dict[str, Any] = {name: getattr(row, name) for name in PREDICTION_COLUMNS}
     values["time"] = _microseconds("time", row.time)
-    _check_names(values)
+    check_names(values)
     _check_row(row.row)
     for name in ("prediction", "champion_prediction"):
-        values[name] = None if values[name] is None else same_text(str(values[name])[:_TEXT_CHARS])
+        values[name] = None if values[name] is None else same_text(str(values[name])[:MAX_TEXT_CHARS])
     for name in ("confidence", "champion_confidence"):
-        values[name] = _share(values[name])
+        values[name] = share(values[name])
     for name in ("latency_ms", "champion_latency_ms"):
-        values[name] = _duration(values[name])
-    values["reason"] = str(row.reason)[:_TEXT_CHARS]
-    values["error_detail"] = None if row.error_detail is None else str(row.error_detail)[:_TEXT_CHARS]
+        values[name] = duration(values[name])
+    for name in _JSON:
+        text = json_text(values[name])
+        values[name] = None if text is None else orjson.Fragment(text)
+    values["reason"] = str(row.reason)[:MAX_TEXT_CHARS]
+    values["error_detail"] = None if row.error_detail is None else str(row.error_detail)[:MAX_TEXT_CHARS]
     values["fallback"] = bool(row.fallback)
     values["agrees"] = None if row.agrees is None else bool(row.agrees)
     values["cache"] = row.cache if row.cache in ("hit", "miss") else None
@@ -148,51 +191,42 @@ def outcome_line(row: OutcomeRow) -> bytes:
     Raises:
         BadRequestError: as `prediction_line`, and a label that is missing.
     """
-    _check_names({"tenant": row.tenant, "model": row.model, "request_id": row.request_id})
+    check_names({"tenant": row.tenant, "model": row.model, "request_id": row.request_id})
     _check_row(row.row)
     if row.label is None or (isinstance(row.label, float) and not math.isfinite(row.label)):
         raise BadRequestError("label", row.label, "be given")
-    label = same_text(str(row.label)[:_TEXT_CHARS])
+    label = same_text(str(row.label)[:MAX_TEXT_CHARS])
     at = _microseconds("at", row.at)
     return _line("o", [row.model, row.tenant, row.request_id, row.row, label, at])
 
 
 def _line(kind: str, values: list[Any]) -> bytes:
     try:
-        line = orjson.dumps([kind, *values], option=_DUMP)
+        line = orjson.dumps([kind, *values])
     except TypeError:
         line = b""
-    if not line or len(line) > _JSON_BYTES or b"\\u0000" in line:
-        line = orjson.dumps([kind, *(_clean(value) for value in values)])
+    if not line or b"\\u0000" in line:
+        line = orjson.dumps([kind, *map(clean_tree, values)])
     return line + b"\n"
 
 
-def _clean(value: Any) -> Any:
-    """A value that had something PostgreSQL or JSON can't hold, without it; a huge one is left out."""
-    if isinstance(value, str):
-        return clean_text(value)
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    try:
-        data = orjson.loads(orjson.dumps(value, option=_DUMP, default=repr))
-    except (TypeError, ValueError):
-        return None
-    if len(orjson.dumps(data)) > _JSON_BYTES // 4:
-        return None
-    return _clean_tree(data)
-
-
-def _clean_tree(data: Any) -> Any:
+def clean_tree(data: Any) -> Any:
+    """JSON with every text as PostgreSQL takes it."""
     if isinstance(data, str):
         return clean_text(data)
     if isinstance(data, dict):
-        return {clean_text(name): _clean_tree(item) for name, item in data.items()}
+        return {clean_text(name): clean_tree(item) for name, item in data.items()}
     if isinstance(data, list):
-        return [_clean_tree(item) for item in data]
+        return [clean_tree(item) for item in data]
     return data
 
 
-def _check_names(values: Mapping[str, Any]) -> None:
+def check_names(values: Mapping[str, Any]) -> None:
+    """Refuse names that are missing, too long or no text.
+
+    Raises:
+        BadRequestError: the first of them.
+    """
     for name, limit in _NAME_CHARS.items():
         value = values.get(name)
         if value is None and (name not in _REQUIRED or name not in values):
@@ -217,46 +251,13 @@ def moment(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
-def _share(value: float | None) -> float | None:
+def share(value: float | None) -> float | None:
+    """A confidence in 0-1; None when it is none, NaN included."""
     if value is None or not -0.001 <= value <= 1.001:
         return None
     return min(1.0, max(0.0, float(value)))
 
 
-def _duration(value: float | None) -> float | None:
+def duration(value: float | None) -> float | None:
+    """A latency >= 0 in ms; None when it is none, NaN included."""
     return float(value) if value is not None and 0 <= value < math.inf else None
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one segment held, decoded.
-
-    Attributes:
-        predictions: values in `PREDICTION_COLUMNS` order, `time` as microseconds since 1970.
-        outcomes: values in `OUTCOME_COLUMNS` order, `at` likewise.
-        dropped: lines that could not be read (the torn last line of a killed process).
-    """
-
-    predictions: list[list[Any]]
-    outcomes: list[list[Any]]
-    dropped: int = 0
-
-
-def decode(data: bytes) -> Batch:
-    """Read a segment; a line that can't be read is dropped and counted, never the others."""
-    batch = Batch([], [])
-    lines = data.split(b"\n")
-    torn = lines.pop()
-    batch.dropped += bool(torn)
-    for line in lines:
-        try:
-            kind, *values = orjson.loads(line)
-        except (ValueError, TypeError):
-            kind, values = "", []
-        if kind == "p" and len(values) == len(PREDICTION_COLUMNS) and isinstance(values[0], int):
-            batch.predictions.append(values)
-        elif kind == "o" and len(values) == len(OUTCOME_COLUMNS):
-            batch.outcomes.append(values)
-        else:
-            batch.dropped += 1
-    return batch

@@ -1,7 +1,7 @@
 """The tables, as the queries name them; the migrations make them."""
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import BYTEA, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import BYTEA, JSON, JSONB, TIMESTAMP
 
 from headgate.core.evidence import ERROR_CATEGORIES, SCALARS, Sums
 
@@ -177,7 +177,7 @@ predictions = sa.Table(
     sa.Column("fallback", sa.Boolean, nullable=False),
     _maybe_text("cache"),
     sa.Column("segment", JSONB),
-    sa.Column("inputs", JSONB),
+    sa.Column("inputs", JSON),
     _maybe_text("champion_prediction"),
     sa.Column("champion_confidence", sa.Double),
     sa.Column("champion_latency_ms", sa.Double),

@@ -35,7 +35,7 @@ WITH cut AS (
         (p.version <> %(challenger)s)::int AS role, p.arm = 'shadow' AS shadow, p.*
     FROM predictions p CROSS JOIN unnest(%(columns)s::text[]) WITH ORDINALITY c (name, n)
     WHERE p.rollout_id = %(id)s AND p.version IN (%(challenger)s, %(champion)s)
-    AND p.reason NOT IN ('fallback', 'fallback_not_loaded', 'excluded')
+    AND p.reason NOT IN ('fallback', 'fallback_not_loaded', 'fallback_overload', 'excluded')
 """)
 
 # A value that has a state keeps its place; free places go to the most frequent of the others.

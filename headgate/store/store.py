@@ -2,10 +2,12 @@
 
 import threading
 
+from headgate.store.ab_tables import ABTables
 from headgate.store.audit import Audit
 from headgate.store.clusters import ClusterReads
 from headgate.store.commits import Commits
 from headgate.store.database import Database
+from headgate.store.hitrates import HitRates
 from headgate.store.locks import Locks
 from headgate.store.maintenance import Maintenance
 from headgate.store.migrate import migrate
@@ -13,6 +15,7 @@ from headgate.store.news import News, default_grace_s
 from headgate.store.outbox import Outbox
 from headgate.store.review import Review
 from headgate.store.rollouts import Rollouts
+from headgate.store.samples import Samples
 from headgate.store.signals import Signals
 from headgate.store.slices import SliceReads
 from headgate.store.specs import Specs
@@ -26,6 +29,7 @@ class Store(
     Commits,
     Outbox,
     Audit,
+    ABTables,
     Windows,
     News,
     SliceReads,
@@ -33,7 +37,9 @@ class Store(
     States,
     Trips,
     Review,
+    Samples,
     Signals,
+    HitRates,
     Specs,
     Locks,
     Maintenance,

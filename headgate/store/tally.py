@@ -1,6 +1,6 @@
 """From log rows to rollup rows: the sums per key and bucket, and what labels added to them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,15 +12,18 @@ from headgate.core.evidence import ERROR_CATEGORIES, Counts, confidence_bin, lat
 from headgate.store.rows import PREDICTION_COLUMNS, moment
 from headgate.store.schema import SUM_COLUMNS
 
-_P = {name: index for index, name in enumerate(PREDICTION_COLUMNS)}
 _S = {name: index for index, name in enumerate(SUM_COLUMNS)}
 _ENTRY = np.dtype([("bin", "<u2"), ("count", "<u4")])
 _STRIDE = 1024
+_ALIKE = ("tenant", "model", "version", "arm", "reason", "rollout_id", "fallback", "cache", "error")
+"""Rows that have all these in common, and their bucket, are counted together."""
+_Found = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Rollup row and value of many rows."""
 
 Key = tuple[str, str, str, str, int, str]
 """tenant, model, version, arm, bucket start in microseconds, rollout id or ''."""
 EXCLUDED, FALLBACK = "excluded", "fallback"
-_NOT_LOADED = "fallback_not_loaded"
+_NOT_ASKED = ("fallback_not_loaded", "fallback_overload")
 """Reasons, and the arms under which such answers are summed. The challenger gets none of an excluded segment, and what
 it failed is the champion's beside it only because it failed: neither compares with what the split gave each arm."""
 
@@ -57,8 +60,8 @@ class Tally:
         self.bucket_s = bucket_s
         self._sums: dict[Key, list[float]] = {}
         self._order: dict[Key, int] = {}
-        self._latencies: tuple[list[int], list[float]] = ([], [])
-        self._confidences: tuple[list[int], list[float]] = ([], [])
+        self._latencies: list[_Found] = []
+        self._confidences: list[_Found] = []
         self._labels: dict[Key, list[float]] = {}
 
     def _at(self, key: Key) -> tuple[int, list[float]]:
@@ -72,46 +75,73 @@ class Tally:
         width = self.bucket_s * 1_000_000
         return microseconds - microseconds % width
 
-    def add_prediction(self, row: Sequence[Any]) -> None:
-        """Count one decoded prediction row."""
-        arm = _summed_arm(row[_P["arm"]], row[_P["reason"]])
-        names = (row[_P["tenant"]], row[_P["model"]], row[_P["version"]], arm)
-        index, sums = self._at((*names, self._bucket(row[_P["time"]]), row[_P["rollout_id"]] or ""))
-        sums[_S["requests"]] += 1
-        sums[_S["fallbacks"]] += row[_P["fallback"]]
-        if row[_P["cache"]] is not None:
-            sums[_S["cache_hits" if row[_P["cache"]] == "hit" else "cache_misses"]] += 1
-        error = row[_P["error"]]
-        if error is not None:
-            sums[_S["errors"]] += 1
-            sums[_S[f"errors_{error if error in ERROR_CATEGORIES else 'model'}"]] += 1
-            return
-        self._add_answer(index, sums, row)
+    def add_predictions(self, columns: Sequence[Sequence[Any]]) -> None:
+        """Count rows, given column by column in `PREDICTION_COLUMNS` order."""
+        of = dict(zip(PREDICTION_COLUMNS, columns, strict=True))
+        width = self.bucket_s * 1_000_000
+        groups: dict[tuple[Any, ...], int] = {}
+        alike = zip(*(of[name] for name in _ALIKE), (time // width for time in of["time"]), strict=True)
+        index = np.array([groups.setdefault(group, len(groups)) for group in alike], dtype=np.int64)
+        counts = np.bincount(index, minlength=len(groups)).tolist()
+        answered = np.array([error is None for *_, error, _ in groups])[index]
+        sums = self._answer_sums(of, index, answered, len(groups))
+        rollups = np.empty(len(groups), dtype=np.int64)
+        for group, number in groups.items():
+            tenant, model, version, arm, reason, rollout_id, fallback, cache, error, bucket = group
+            key = (tenant, model, version, _summed_arm(arm, reason), bucket * width, rollout_id or "")
+            rollups[number], kept = self._at(key)
+            count = counts[number]
+            kept[_S["requests"]] += count
+            kept[_S["fallbacks"]] += count * fallback
+            if cache is not None:
+                kept[_S["cache_hits" if cache == "hit" else "cache_misses"]] += count
+            if error is not None:
+                kept[_S["errors"]] += count
+                kept[_S[f"errors_{error if error in ERROR_CATEGORIES else 'model'}"]] += count
+            for name, totals in sums.items():
+                kept[_S[name]] += totals[number]
+        for found, values in ((self._latencies, of["latency_ms"]), (self._confidences, of["confidence"])):
+            numbers = np.array(values, dtype=np.float64)
+            given = answered & ~np.isnan(numbers)
+            found.append((rollups[index[given]], numbers[given]))
 
-    def _add_answer(self, index: int, sums: list[float], row: Sequence[Any]) -> None:
-        latency, confidence = row[_P["latency_ms"]], row[_P["confidence"]]
-        if latency is not None:
-            sums[_S["latency_n"]] += 1
-            sums[_S["latency_sum_ms"]] += latency
-            sums[_S["latency_sumsq_ms2"]] += latency * latency
-            self._latencies[0].append(index)
-            self._latencies[1].append(latency)
-        if confidence is not None:
-            sums[_S["confidence_n"]] += 1
-            sums[_S["confidence_sum"]] += confidence
-            sums[_S["confidence_sumsq"]] += confidence * confidence
-            self._confidences[0].append(index)
-            self._confidences[1].append(confidence)
-        if row[_P["agrees"]] is None:
-            return
-        sums[_S["paired"]] += 1
-        sums[_S["agreements"]] += row[_P["agrees"]]
-        beside, beside_ms = row[_P["champion_confidence"]], row[_P["champion_latency_ms"]]
-        if confidence is not None and beside is not None:
-            sums[_S["paired_confidence_n"]] += 1
-            sums[_S["confidence_delta_sum"]] += confidence - beside
-        if latency is not None and beside_ms is not None:
-            sums[_S["latency_delta_sum_ms"]] += latency - beside_ms
+    def _answer_sums(
+        self, of: Mapping[str, Sequence[Any]], index: NDArray[np.int64], answered: NDArray[np.bool_], n: int
+    ) -> dict[str, list[float]]:
+        """What the answered rows of each of `n` groups add up to."""
+
+        def numbers(name: str) -> NDArray[np.float64]:
+            return np.where(answered, np.array(of[name], dtype=np.float64), np.nan)
+
+        def total(values: NDArray[np.float64], where: NDArray[np.bool_]) -> list[float]:
+            totals: list[float] = np.bincount(index[where], weights=values[where], minlength=n).tolist()
+            return totals
+
+        latency, confidence, one = numbers("latency_ms"), numbers("confidence"), np.ones(len(index))
+        timed, sure = ~np.isnan(latency), ~np.isnan(confidence)
+        sums = {
+            "latency_n": total(one, timed),
+            "latency_sum_ms": total(latency, timed),
+            "latency_sumsq_ms2": total(latency * latency, timed),
+            "confidence_n": total(one, sure),
+            "confidence_sum": total(confidence, sure),
+            "confidence_sumsq": total(confidence * confidence, sure),
+        }
+        agrees = numbers("agrees")
+        paired = ~np.isnan(agrees)
+        if paired.any():
+            beside, beside_ms = numbers("champion_confidence"), numbers("champion_latency_ms")
+            both_sure, both_timed = (
+                paired & ~np.isnan(gap) for gap in (confidence - beside, latency - beside_ms)
+            )
+            sums |= {
+                "paired": total(one, paired),
+                "agreements": total(agrees, paired),
+                "paired_confidence_n": total(one, both_sure),
+                "confidence_delta_sum": total(confidence - beside, both_sure),
+                "latency_delta_sum_ms": total(latency - beside_ms, both_timed),
+            }
+        return sums
 
     def add_label(self, label: Labelled) -> None:
         """Count one label in its prediction's bucket."""
@@ -127,7 +157,7 @@ class Tally:
         if label.arm[3] == "shadow" and label.beside is not None:
             pair = _PAIRS[label.correct - label.beside]
             sums[_S[pair]] += 1
-        if label.reason in (FALLBACK, _NOT_LOADED):
+        if label.reason in (FALLBACK, *_NOT_ASKED):
             return
         added = self._labels.setdefault(key, [0] * 5 + [0.0])
         added[0] += 1
@@ -162,16 +192,15 @@ class Tally:
 def _summed_arm(arm: str, reason: str) -> str:
     if reason == EXCLUDED:
         return EXCLUDED
-    return FALLBACK if reason in (FALLBACK, _NOT_LOADED) else arm
+    return FALLBACK if reason in (FALLBACK, *_NOT_ASKED) else arm
 
 
-def _histograms(
-    renumber: NDArray[np.int64], found: tuple[list[int], list[float]], to_bin: Any, n: int
-) -> list[bytes]:
-    if not found[0]:
+def _histograms(renumber: NDArray[np.int64], found: list[_Found], to_bin: Any, n: int) -> list[bytes]:
+    if not found:
         return [b""] * n
-    rows = renumber[np.asarray(found[0], dtype=np.int64)]
-    return packed_histograms(rows, to_bin(np.asarray(found[1], dtype=np.float64)), np.ones(len(rows)), n)
+    rows = renumber[np.concatenate([rows for rows, _ in found])]
+    bins = to_bin(np.concatenate([values for _, values in found]))
+    return packed_histograms(rows, bins, np.ones(len(rows)), n)
 
 
 def packed_histograms(rows: NDArray[Any], bins: NDArray[Any], counts: NDArray[Any], n: int) -> list[bytes]:

@@ -105,6 +105,18 @@ def test_the_tiers_stand_in_for_the_arms_own_counts():
     assert verdict.numbers["cache_hit_rate.l4"] is None
 
 
+def test_a_database_that_finds_its_blocks_does_not_prove_the_gateways_cache():
+    """RK5-02: l3 and l4 are shown, and give no answers."""
+    signals = {"cache_hit_rate__l1": 0.5, "cache_hit_rate__l3": 0.99, "cache_hit_rate__l4": 0.99}
+    verdict = judge_cache(cached(5, 5, **signals), POLICY)
+
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.numbers["hit_rate"] == 0.5
+    assert verdict.numbers["cache_hit_rate.l3"] == 0.99
+    del signals["cache_hit_rate__l1"]
+    assert judge_cache(cached(5, 5, **signals), POLICY).outcome is Outcome.INSUFFICIENT_DATA
+
+
 @pytest.mark.parametrize(
     ("signals", "indicator"),
     [

@@ -92,7 +92,7 @@ def test_a_soak_is_waited_for_to_the_second() -> None:
     in_time = engine.step(world.rollout, world.facts(), since + timedelta(seconds=10))
 
     assert too_early.ruling.decision is Decision.CONTINUE
-    assert too_early.ruling.reason == "5 %: soak 9.999s of 10s"
+    assert too_early.ruling.reason == "5 %: soak 9.9s of 10s"
     assert not too_early.changed
     assert in_time.ruling.decision is Decision.ADVANCE
     assert in_time.rollout.weight_percent == 10

@@ -470,6 +470,22 @@ def test_an_anomaly_is_watched_more_closely_for_ten_minutes_and_longer_while_it_
     assert world.rollout.enhanced_until == world.now + timedelta(minutes=10, seconds=-5)
 
 
+def test_batching_that_a_check_asks_for_is_turned_on_once_and_the_platform_hears_that_it_was_done() -> None:
+    """RK6-07."""
+    world = World().until(Phase.PROGRESSING, 5)
+    judged = suspected(world, "throughput", actions=("enable_request_batching", "scale_horizontally"))
+    first = world.look(judged)
+    calm, again = world.look(), world.look(judged)
+
+    assert world.rollout.batching
+    told = {
+        e.detail["action"]: e.detail["done_by_headgate"] for e in first.effects if e.kind is EffectKind.HOOK
+    }
+    assert told == {"enable_request_batching": True, "scale_horizontally": False}
+    kinds = [[effect.kind for effect in look.effects] for look in (first, calm, again)]
+    assert [one.count(EffectKind.BATCH_REQUESTS) for one in kinds] == [1, 0, 0]
+
+
 def test_a_rollback_carries_the_actions_of_the_check_that_caused_it() -> None:
     """RK-92."""
     world = World().until(Phase.PROGRESSING, 5)

@@ -13,6 +13,7 @@ import uvicorn
 from headgate.core.rollout import RegistryTarget
 from headgate.core.routing.split import Split
 from headgate.gateway.app import create_app
+from headgate.gateway.wire import Wire
 from headgate.registry import Registry
 from headgate.settings import load_settings
 from headgate.store import Store
@@ -60,7 +61,7 @@ def start_gateway(store: Store, mlflow_uri: str, tmp_path: Path) -> Iterator[Sta
         chosen = load_settings(**{**defaults, **settings})
         app = create_app(chosen, models=models or None, max_body_bytes=max_body_bytes)
         server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False)
+            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False, http=Wire)
         )
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

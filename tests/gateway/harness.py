@@ -37,6 +37,14 @@ class Kinds:
             self._logged[key] = self._log({"kind": kind, **config})
         return str(mlflow.register_model(self._logged[key], name).version)
 
+    def tag(self, name: str, version: str, **options: str) -> None:
+        """Set `headgate.*` tags of a version."""
+        import mlflow
+
+        client = mlflow.MlflowClient(self.mlflow_uri)
+        for option, value in options.items():
+            client.set_model_version_tag(name, version, f"headgate.{option}", value)
+
     def register_model(self, name: str, model: Any, example: Any, flavor: str = "sklearn") -> str:
         """Log and register a fitted scikit-learn model."""
         import mlflow
@@ -53,6 +61,15 @@ class Kinds:
                 pip_requirements=["scikit-learn"],
                 skops_trusted_types=["sklearn.tree._tree.Tree"],
             )
+        return str(logged.registered_model_version)
+
+    def register_pyfunc(self, name: str, **arguments: Any) -> str:
+        """Log and register what `mlflow.pyfunc.log_model` makes of these."""
+        import mlflow
+
+        self._point()
+        with mlflow.start_run():
+            logged = mlflow.pyfunc.log_model(name="model", registered_model_name=name, **arguments)
         return str(logged.registered_model_version)
 
     def _log(self, config: dict[str, Any]) -> str:

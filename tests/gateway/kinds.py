@@ -1,5 +1,7 @@
 """A model whose way of answering is chosen when it is logged: `mlflow.pyfunc.log_model(python_model=<this file>)`."""
 
+import ctypes
+import os
 import time
 
 import mlflow
@@ -13,6 +15,11 @@ class Kind(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
         if context.model_config.get("kind") == "unloadable":
             raise RuntimeError("this model can't be loaded")
+        if context.model_config.get("kind") == "dies-loading":
+            os._exit(4)
+        if context.model_config.get("kind") == "slow-load":
+            time.sleep(float(context.model_config["seconds"]))
+        self.kept = []
 
     def predict(self, context, model_input, params=None):
         config = context.model_config
@@ -22,6 +29,17 @@ class Kind(mlflow.pyfunc.PythonModel):
             raise ValueError("no answer for this input")
         if kind == "exit":
             raise SystemExit(3)
+        if kind == "die" or (kind == "die-on-negative" and (x < 0).any()):
+            os._exit(3)
+        if kind == "segfault":
+            ctypes.string_at(0)
+        if kind == "hold-the-gil":
+            # The interpreter's lock is not given back before the end: no other thread of the process runs.
+            sum(range(10**12))
+        if kind == "leak":
+            self.kept.append(np.ones(int(config["mb"]) * 2**17))
+        if kind == "nan":
+            return np.full(len(x), np.nan)
         if kind == "sleep" or (kind == "sleep-on-negative" and (x < 0).any()):
             time.sleep(float(config["seconds"]))
         if kind == "unjsonable":

@@ -1,9 +1,12 @@
 """Following the registry: changes without a dropped request, outages, cutoffs, restarts."""
 
 import asyncio
+import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +14,11 @@ import mlflow
 import psycopg
 import pytest
 
+from headgate.core.announcement import announce, read_view
+from headgate.core.rollout import RegistryView
+from headgate.core.routing.split import Split
+from headgate.gateway.follow import Listener
+from headgate.gateway.routes import Routes
 from tests.gateway.harness import Door, Kinds, Point, Running, StartGateway, logged_rows
 
 pytestmark = pytest.mark.stack
@@ -301,3 +309,119 @@ def test_a_frozen_split_does_not_grow(
     ]
 
     assert entry["weights"] == {"2": 25.0}
+
+
+# What is told after a write to the registry.
+
+
+def shown(revision: int, weight: float = 5.0, champion: str = "1", **more: Any) -> RegistryView:
+    return RegistryView(champion, "2", None, Split("r", {"2": weight}, salt="r", revision=revision), **more)
+
+
+@pytest.fixture
+def routes(tmp_path: Path) -> Routes:
+    """Following revision 3 with 5 %, seen at the registry."""
+    routes = Routes(tmp_path)
+    routes.apply("m", shown(3), time.monotonic())
+    return routes
+
+
+def weight_of(routes: Routes) -> float:
+    route = routes.get("m")
+    assert route is not None
+    return route.split.weights["2"]
+
+
+def test_what_is_told_is_followed_only_when_it_is_newer(routes: Routes) -> None:
+    """RT-09: notifications may come late, twice or in another order."""
+    assert routes.told("m", shown(5, 50.0))
+    assert weight_of(routes) == 50
+    assert not routes.told("m", shown(4, 25.0))
+    assert not routes.told("m", shown(5, 99.0))
+    assert weight_of(routes) == 50
+    route = routes.get("m")
+    assert route is not None
+    assert route.source == "notify"
+
+
+def test_an_answer_of_the_registry_that_set_out_before_does_not_undo_what_was_told(routes: Routes) -> None:
+    """Nobody flips back: the look under way shows the split of before."""
+    asked_at = time.monotonic()
+    assert routes.told("m", shown(4, 50.0))
+    routes.apply("m", shown(3, 5.0), asked_at)
+    assert weight_of(routes) == 50
+    # The registry has the last word all the same.
+    routes.apply("m", shown(3, 5.0), time.monotonic())
+    assert weight_of(routes) == 5
+
+
+def test_what_is_told_ends_no_cutoff(routes: Routes) -> None:
+    """RT-12: nobody knows when it set out; only the registry itself ends one."""
+    routes.cut("m", "r", "2")
+    assert routes.told("m", shown(4, 0.0))
+    assert routes.told("m", shown(5, 50.0))
+    assert weight_of(routes) == 0
+    routes.apply("m", shown(6, 0.0), time.monotonic())
+    routes.apply("m", shown(7, 50.0), time.monotonic())
+    assert weight_of(routes) == 50
+
+
+def test_nothing_is_told_about_what_is_not_known(routes: Routes) -> None:
+    """A model that was never seen, an entry that can't be read, one without a champion: the registry is asked."""
+    assert not routes.told("another", shown(9))
+    assert not routes.told("m", RegistryView(None, "2", None, shown(9).split))
+    assert not routes.told("m", RegistryView("1", "2", None, None))
+    routes.apply("m", RegistryView("1", "2", None, None, split_error="?"), time.monotonic())
+    assert not routes.told("m", shown(9))
+
+
+def test_what_is_announced_is_read_as_it_was_and_a_large_one_is_a_hint() -> None:
+    view = shown(7, 12.5, holdback="1", shelf={"3": True})
+    said = json.loads(announce("modèle", view))
+    assert said["model"] == "modèle"
+    assert read_view(said["view"]) == view
+
+    many = tuple(f"värde-{number}" for number in range(150))
+    large = announce("m" * 5000, RegistryView("1", "2", None, Split("r", excluded={"land": many}, salt="r")))
+    assert "view" not in json.loads(large)
+    assert len(announce("m", RegistryView("1", None, None, None)).encode()) < 8000
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("[]", id="a list"),
+        pytest.param("[" * 7000, id="deep"),
+        pytest.param('{"model": "m"}', id="a hint"),
+        pytest.param('{"model": "m", "view": null}', id="no view"),
+        pytest.param('{"model": "m", "view": {"champion": "1"}}', id="half a view"),
+        pytest.param(lambda said: {**said, "champion": "../x"}, id="no version"),
+        pytest.param(lambda said: {**said, "challenger": 2}, id="a number"),
+        pytest.param(lambda said: {**said, "split": said["split"].replace("5.0", "1e999")}, id="infinite"),
+        pytest.param(lambda said: {**said, "split": said["split"].replace("5.0", "101")}, id="101 percent"),
+        pytest.param(lambda said: {**said, "split": {}}, id="split is no text"),
+        pytest.param(lambda said: {**said, "shelf": {"2": "yes"}}, id="shelf"),
+        pytest.param(lambda said: {**said, "extra": 1}, id="more than that"),
+    ],
+)
+def test_a_forged_or_torn_announcement_is_a_hint_and_nothing_else(
+    payload: str | Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    """RT-09: it makes the gateway look at the registry, and changes nothing."""
+    heard: list[str] = []
+    listener = Listener(
+        "postgresql://nobody",
+        missed=tuple,
+        on_cut=lambda *_: heard.append("cut"),
+        on_hint=lambda: heard.append("hint"),
+        on_view=lambda *_: heard.append("view"),
+        on_cache=lambda *_: heard.append("cache"),
+        on_batching=lambda *_: heard.append("batching"),
+    )
+    good = json.loads(announce("m", shown(4)))
+    text = payload if isinstance(payload, str) else json.dumps({**good, "view": payload(good["view"])})
+    listener.hear("headgate_split", text)
+    assert heard == ["hint"]
+    listener.hear("headgate_split", json.dumps(good))
+    assert heard == ["hint", "view", "hint"]

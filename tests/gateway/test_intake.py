@@ -1,4 +1,4 @@
-"""Labels, signals, metrics, cache, vitals: what is posted beside predictions and what is shown."""
+"""Labels, signals, metrics, vitals: what is posted beside predictions and what is shown."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from headgate.gateway.models import VERSION
-from tests.gateway.harness import Kinds, Point, Running, StartGateway, logged_rows
+from tests.gateway.harness import Kinds, Point, Running, StartGateway
 
 pytestmark = pytest.mark.stack
 
@@ -156,39 +156,18 @@ def test_ping_health_version_and_status(running: Running, model: str) -> None:
 
 def test_the_gateways_own_vitals_are_signals(running: Running, model: str) -> None:
     """RK6-02, RK6-04 in part: depth, CPU and memory of the gateway itself."""
-    values = {signal.name: signal.value for signal in running.gateway.vitals.read()}
+    signals = running.gateway.vitals.read()[model]
+    values = {signal.name: signal.value for signal in signals}
 
     assert values.keys() == {"cpu", "memory", "queue_depth"}
     assert 0 <= values["cpu"] <= 1
     assert 0 < values["memory"] < 1
-    running.gateway.vitals._write(model, running.gateway.vitals.read())
+    running.gateway.vitals._write(model, signals)
     assert [name for (name,) in rows_of(running, "SELECT name FROM signals ORDER BY 1")] == [
         "cpu",
         "memory",
         "queue_depth",
     ]
-
-
-def test_answers_are_cached_per_version_when_asked_for(
-    kinds: Kinds, model: str, point: Point, start_gateway: StartGateway
-) -> None:
-    """RK5-02 in part: the L1 tier, its hits, misses and evictions; gone with the version's weight."""
-    kinds.register(model, "constant", label="a")
-    kinds.register(model, "constant", label="b")
-    point(model, champion="1", challenger="2", weight=100)
-    running = start_gateway(model, cache_entries=2)
-    running.follow(model, 100, "2")
-    for x in (1.0, 1.0, 2.0, 3.0, 1.0):
-        assert running.ask(x).json() == {"predictions": ["b"]}
-    counts = running.gateway.cache.counts
-
-    assert (counts.hits, counts.misses, counts.evictions) == (1, 4, 2)
-    assert [cache for (cache,) in logged_rows(running, "cache")] == ["miss", "hit", "miss", "miss", "miss"]
-    values = {signal.name: signal.value for signal in running.gateway.vitals.read()}
-    assert values["cache_hit_rate.l1"] == 0.2
-    running.gateway.cut(model, "r", "2")
-    assert len(running.gateway.cache._kept) == 0
-    assert running.ask(1.0).json() == {"predictions": ["a"]}
 
 
 def test_an_answer_goes_out_when_the_log_can_not_take_it(running: Running) -> None:

@@ -13,11 +13,11 @@ import pytest
 from headgate.core.rollout import RegistryView
 from headgate.core.routing.split import Assignment, Reason, Split
 from headgate.gateway.answers import RowAnswer, read_answers
-from headgate.gateway.cache import AnswerCache
 from headgate.gateway.execute import Answer, Arm, execute
 from headgate.gateway.lanes import Lane
-from headgate.gateway.protocol import Body, RefusedError, canonical, input_rows
+from headgate.gateway.protocol import Body, RefusedError, canonical
 from headgate.gateway.routes import Routes
+from headgate.store.requests import input_rows
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_an_answer_is_read_row_by_row(raw: Any, expected: list[tuple[str | None,
 
 def test_inputs_are_told_apart_for_the_log() -> None:
     def rows(text: str) -> Any:
-        return input_rows(Body(text.encode(), "application/json"))
+        return input_rows(text.encode())
 
     assert rows('{"dataframe_split": {"columns": ["x"], "data": [[1], [2]]}}') == [{"x": 1}, {"x": 2}]
     assert rows('{"dataframe_split": {"data": [[1, NaN]]}}') == [[1, None]]
@@ -236,19 +236,3 @@ def test_a_folder_that_can_not_be_written_stops_nothing(tmp_path: Path) -> None:
     routes = Routes(tmp_path / "file" / "routes")
 
     assert routes.apply("m", view(50), time.monotonic()).champion == "1"
-
-
-def test_the_cache_forgets_the_least_recently_used_and_whole_versions() -> None:
-    cache, answer = AnswerCache(2), Answer("a", b"a", [], 1.0)
-    for body in (b"1", b"2"):
-        cache.put(("m", "1", body), answer)
-    assert cache.get(("m", "1", b"1"))
-    cache.put(("m", "2", b"3"), answer)
-
-    assert cache.get(("m", "1", b"2")) is None
-    assert cache.counts.evictions == 1
-    cache.clear("m", "2")
-    assert cache.get(("m", "2", b"3")) is None
-    assert cache.get(("m", "1", b"1"))
-    cache.clear("m")
-    assert cache.get(("m", "1", b"1")) is None

@@ -149,6 +149,16 @@ def killable() -> Iterator[KillableServer]:
 
 
 @pytest.fixture
+def own(killable: Any) -> Iterator[Any]:
+    """A PostgreSQL of one's own with headgate's schema."""
+    store = Store(killable.url)
+    store.migrate()
+    killable.store = store
+    yield killable
+    store.close()
+
+
+@pytest.fixture
 def definitions() -> sa.MetaData:
     """Every table as the code defines it."""
     from headgate.store.schema import metadata

@@ -8,6 +8,7 @@ from headgate.core.rollout import Decision, Effect, EffectKind, Phase, Rollout, 
 from headgate.core.spec import RolloutSpec
 from headgate.core.verdict import Outcome, Verdict
 from headgate.store.log import OutcomeRow, PredictionRow
+from headgate.store.requests import RequestRecord, request_line
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -90,3 +91,25 @@ def an_outcome(request_id: str = "r1", label: str = "7", **changes: Any) -> Outc
         "at": NOON + timedelta(minutes=1),
     }
     return OutcomeRow(**(fields | changes))
+
+
+PLAIN = RequestRecord(
+    time_us=1_772_452_800_000_000,
+    tenant="default",
+    model="digits",
+    request_id="r1",
+    key="user-1",
+    key_kind="user",
+    user_id="user-1",
+    arm="challenger",
+    version="3",
+    rollout_id="digits-v3-1",
+    reason="split",
+    latency_ms=0.5,
+    cache=None,
+    predictions=[0.5],
+    confidences=None,
+    body=b'{"dataframe_split": {"columns": ["x"], "data": [[1]]}}',
+)
+LINE = request_line(*PLAIN)
+"""One answer, as the gateway's short way logs it."""

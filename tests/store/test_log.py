@@ -1,13 +1,12 @@
 """Every row reaches PostgreSQL once, whatever is killed meanwhile."""
 
 import math
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -244,20 +243,6 @@ def test_a_schema_that_is_not_there_yet_is_waited_for(
     assert log.stats.rejected == 0
 
 
-def test_a_full_disk_does_not_fail_the_answer_and_is_counted(
-    log: PredictionLog, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert log._journal is not None
-    log._journal._close_file()
-    log._journal._file = os.open("/dev/full", os.O_WRONLY)
-    log.append(a_prediction())
-    log.append(a_prediction("after"))
-
-    assert (log.stats.lost, log.stats.appended) == (1, 1)
-    assert log.flush()
-    assert "lost" in caplog.text
-
-
 def test_rows_of_other_days_find_their_partition(log: PredictionLog, query: Query) -> None:
     from headgate.store.codec import utc_now
 
@@ -299,7 +284,7 @@ def test_rows_that_came_before_their_partition_stay_in_the_default_one(
 
 
 WRITER = """
-import sys
+import sys, time
 from headgate.store import PredictionLog
 from tests.store.making import a_prediction
 log = PredictionLog(sys.argv[1], sys.argv[2], writer_id="victim", flush_s=0.05)
@@ -308,14 +293,14 @@ number = 0
 while True:
     log.append(a_prediction(f"k{number}"))
     number += 1
-    print(number, flush=True)
+    print(number, time.monotonic(), flush=True)
 """
 
 
-def test_a_killed_process_loses_no_row_that_was_appended(
+def test_a_killed_process_loses_at_most_what_stood_in_memory(
     new_log: NewLog, url: str, query: Query, tmp_path: Path
 ) -> None:
-    """DB-07, DB-14: kill -9 while it appends and flushes; a successor replays."""
+    """DB-07, DB-14: kill -9 while it appends and flushes; a successor replays. The issue allows 250 ms of traffic."""
     command = [sys.executable, "-c", WRITER, url, str(tmp_path / "spool")]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
@@ -324,23 +309,15 @@ def test_a_killed_process_loses_no_row_that_was_appended(
         said = [line for line, _ in zip(victim.stdout, range(3_000), strict=False)]
         victim.send_signal(signal.SIGKILL)
         said += list(victim.stdout)
-    acknowledged = int([line for line in said if line.endswith("\n")][-1])
+    appended_at = [float(line.split()[1]) for line in said if line.endswith("\n")]
     new_log().close()
     rows, requests = counted(query)
 
-    assert acknowledged <= rows <= acknowledged + 1
     assert rows == requests
     assert query("SELECT count(DISTINCT request_id) FROM predictions") == [(rows,)]
+    assert query("SELECT max(substr(request_id, 2)::int) FROM predictions") == [(rows - 1,)]
+    assert appended_at[-1] - appended_at[min(rows, len(appended_at) - 1)] <= 0.25
     assert left_over(tmp_path / "spool") == []
-
-
-@pytest.fixture
-def own(killable: Any) -> Iterator[Any]:
-    store = Store(killable.url)
-    store.migrate()
-    killable.store = store
-    yield killable
-    store.close()
 
 
 @pytest.mark.stack

@@ -13,6 +13,7 @@ from tests.store.making import a_prediction, a_result, a_rollout, an_outcome
 
 Query = Callable[..., list[Any]]
 ID = "digits-v3-1"
+SPLIT = "target_split, actual_split, delta, control_count, treatment_count, within_tolerance"
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_the_summary_compares_the_groups(filled: Store, query: Query) -> None:
 
 def test_the_split_is_verified_without_the_fallbacks(filled: Store, query: Query) -> None:
     """DB-04, RT-05."""
-    row = query(f"SELECT * FROM verify_traffic_split('{ID}', hours_back => 1)")
+    row = query(f"SELECT {SPLIT} FROM verify_traffic_split('{ID}', hours_back => 1)")
 
     assert row == [(0.05, 0.05, 0.0, 190, 10, True)]
     assert query(f"SELECT within_tolerance FROM verify_traffic_split('{ID}')") == [(True,)]
@@ -119,4 +120,4 @@ def test_while_it_is_watched_the_hold_back_is_the_control(
     assert dict(groups) == {"control": 197, "treatment": 105, "shadow": 4}
     assert metrics == [(197, 105)]
     assert summary == [("control", 197), ("shadow", 4), ("treatment", 105)]
-    assert query(f"SELECT * FROM verify_traffic_split('{ID}')") == [(0.95, 0.95, 0.0, 5, 95, True)]
+    assert query(f"SELECT {SPLIT} FROM verify_traffic_split('{ID}')") == [(0.95, 0.95, 0.0, 5, 95, True)]

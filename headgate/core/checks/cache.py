@@ -12,6 +12,7 @@ from headgate.core.stats.runs import lasted_s, rolling_sum
 from headgate.core.verdict import Check, Outcome, Verdict
 
 ACTIONS = ("increase_cache_memory", "enable_cache_warming", "reduce_cache_ttl", "clear_cache_entries")
+ANSWERING_TIERS = ("l1", "l2")
 _NAMES = ("cache_hits", "cache_misses", "cache_evictions")
 _SIGNALS = (*(f"cache_hit_rate.{tier}" for tier in CACHE_TIERS), "cache_eviction_rate", "cache_response_ms")
 
@@ -33,7 +34,7 @@ def judge_cache(evidence: Evidence, policy: CachePolicy) -> Verdict:
         lookups = window["cache_hits"] + window["cache_misses"]
     signals = {name: signal(evidence, name) for name in _SIGNALS}
     counted = lookups >= policy.cache_sample_size_minimum
-    hit = share(window["cache_hits"], lookups) if counted else _through_the_tiers(signals)
+    hit = share(window["cache_hits"], lookups) if counted else _through_the_tiers(evidence, signals)
     if signals["cache_eviction_rate"] is None and counted:
         signals["cache_eviction_rate"] = window["cache_evictions"] / lookups
     basis = Basis(
@@ -62,9 +63,15 @@ def _whole_step(evidence: Evidence) -> Window:
     return Window({name: float(getattr(step, name)) for name in _NAMES}, 0.0)
 
 
-def _through_the_tiers(signals: dict[str, float | None]) -> float | None:
-    """Share of the lookups that some tier answers; None when no tier's hit rate is known or one is no rate."""
-    known = [rate for tier in CACHE_TIERS if (rate := signals[f"cache_hit_rate.{tier}"]) is not None]
+def _through_the_tiers(evidence: Evidence, signals: dict[str, float | None]) -> float | None:
+    """Share of the lookups that some tier answers; None when no tier's hit rate is known or one is no rate.
+
+    Where the gateway's own cache is at work, no answer comes from l3 and l4: those rates are of its database.
+    """
+    steps = (evidence.challenger.step, evidence.champion.step)
+    at_work = any(step.cache_hits + step.cache_misses > 0 for step in steps)
+    tiers = ANSWERING_TIERS if at_work else CACHE_TIERS
+    known = [rate for tier in tiers if (rate := signals[f"cache_hit_rate.{tier}"]) is not None]
     if not known or any(not 0 <= rate <= 1 for rate in known):
         return None
     return 1 - math.prod(1 - rate for rate in known)

@@ -47,6 +47,9 @@ def act(case: Case, verdicts: Mapping[str, Verdict]) -> None:
     for name, verdict in verdicts.items():
         fresh = [action for action in asked(verdict) if case.begins(f"action:{name}.{action}")]
         _own(case, verdict, fresh)
+        if hooks.BATCH in fresh and not case.rollout.batching:
+            case.set(batching=True)
+            case.do(EffectKind.BATCH_REQUESTS, model=case.rollout.model, check=verdict.check, action=hooks.BATCH)
         for action in fresh:
             if action not in hooks.OWN:
                 case.do(EffectKind.HOOK, **_event(case, verdict, action))
@@ -92,6 +95,7 @@ def _event(case: Case, verdict: Verdict, action: str) -> dict[str, object]:
         "event": hooks.event(verdict.check, action),
         "check": verdict.check,
         "action": action,
+        "done_by_headgate": action in hooks.SHARED,
         "rollout": rollout.id,
         "model": rollout.model,
         "tenant": rollout.tenant,

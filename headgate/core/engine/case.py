@@ -21,6 +21,7 @@ _URGENCY = (
     EffectKind.DISABLE_FLAGS,
     EffectKind.SYNC_REGISTRY,
     EffectKind.CLEAR_CACHE,
+    EffectKind.BATCH_REQUESTS,
     EffectKind.RECORD_EVIDENCE,
     EffectKind.CLOSE_APPROVAL,
     EffectKind.REQUEST_APPROVAL,

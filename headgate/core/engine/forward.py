@@ -1,5 +1,6 @@
 """Everything that must be proven before a rollout moves on, and the move itself: one stage at a time."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -120,7 +121,7 @@ def _soaking(case: Case, stage: Stage) -> StepResult | None:
     if stage.soak is None or case.rollout.soak_waived is not None or elapsed >= stage.soak:
         return None
     case.stand()
-    spent = format_duration(timedelta(seconds=round(max(elapsed.total_seconds(), 0.0), 1)))
+    spent = format_duration(timedelta(seconds=math.floor(max(elapsed.total_seconds(), 0.0) * 10) / 10))
     return case.rule(
         Decision.CONTINUE, f"{stage.name}: soak {spent} of {format_duration(stage.soak)}", "soak"
     )

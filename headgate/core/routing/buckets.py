@@ -16,15 +16,17 @@ def bucket(key: str, salt: str) -> float:
         key: the routing key, any text.
         salt: keeps rollouts independent: a key that was early in one is not early in the next.
     """
-    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=_secret(salt)).digest()
+    hashed = _salted(salt).copy()
+    hashed.update(key.encode("utf-8", "surrogatepass"))
     # 53 bits, so that the quotient can't be rounded up to 100.
-    return (int.from_bytes(digest, "big") >> 11 << 11) / _SPACE * 100.0
+    return (int.from_bytes(hashed.digest(), "big") >> 11 << 11) / _SPACE * 100.0
 
 
 @lru_cache(maxsize=4096)
-def _secret(salt: str) -> bytes:
+def _salted(salt: str) -> blake2b:
     # Hashed first: BLAKE2's own key and salt parameters are limited to 64 and 16 bytes.
-    return blake2b(salt.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+    secret = blake2b(salt.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+    return blake2b(digest_size=8, key=secret)
 
 
 def routing_key(

@@ -58,6 +58,8 @@ class Reason(StrEnum):
     FALLBACK_ERROR = "fallback_error"
     FALLBACK_TIMEOUT = "fallback_timeout"
     FALLBACK_NOT_LOADED = "fallback_not_loaded"
+    FALLBACK_OVERLOAD = "fallback_overload"
+    """The assigned version had as many calls as it may have; it was not asked."""
     TEST_DISABLED = "test_disabled"
     HOLDBACK = "holdback"
     """A key that stays with the old champion while the new one is watched."""
@@ -93,13 +95,47 @@ def assign(
         key: the routing key.
         holdback: the version that holds the alias holdback; without the alias its share is the champion's.
     """
-    arms = [(version, weight) for version, weight in split.weights.items() if version != champion]
-    held = split.holdback.get(holdback, 0.0) if holdback is not None and holdback != champion else 0.0
-    if held <= 0 and not any(weight > 0 and version in live for version, weight in arms):
+    if not _shares_anything(split, champion, live, holdback):
         return Assignment(champion, "champion", Reason.CHAMPION_ONLY)
-    position = bucket(key, split.salt)
+    return _at(split, champion, live, holdback, bucket(key, split.salt))
+
+
+def pieces(
+    split: Split, champion: str, live: Collection[str], holdback: str | None = None
+) -> tuple[list[float], list[Assignment]]:
+    """The split as a table: where each piece of [0, 100) begins, ascending from 0, and who answers there.
+
+    `assign` says the same for every key; the table is for those who ask thousands of times a second.
+    """
+    if not _shares_anything(split, champion, live, holdback):
+        return [0.0], [Assignment(champion, "champion", Reason.CHAMPION_ONLY)]
+    # Every comparison in `_at` begins or ends to hold exactly at one of these.
+    cuts, low = {0.0, 100.0 - _held(split, champion, holdback)}, 0.0
+    arms = [weight for version, weight in split.weights.items() if version != champion]
+    for index, weight in enumerate(arms):
+        cuts.add(100.0 - weight if index == 1 else low + weight)
+        low += 0.0 if index == 1 else weight
+    starts = sorted(cut for cut in cuts if 0 <= cut < 100)
+    return starts, [_at(split, champion, live, holdback, start) for start in starts]
+
+
+def _shares_anything(split: Split, champion: str, live: Collection[str], holdback: str | None) -> bool:
+    return _held(split, champion, holdback) > 0 or any(
+        weight > 0 and version in live and version != champion for version, weight in split.weights.items()
+    )
+
+
+def _held(split: Split, champion: str, holdback: str | None) -> float:
+    return split.holdback.get(holdback, 0.0) if holdback is not None and holdback != champion else 0.0
+
+
+def _at(
+    split: Split, champion: str, live: Collection[str], holdback: str | None, position: float
+) -> Assignment:
+    held = _held(split, champion, holdback)
     if holdback is not None and held > 0 and position >= 100.0 - held:
         return Assignment(holdback, HOLDBACK, Reason.HOLDBACK)
+    arms = [(version, weight) for version, weight in split.weights.items() if version != champion]
     low = 0.0
     for index, (version, weight) in enumerate(arms):
         if index == 1:

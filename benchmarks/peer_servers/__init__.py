@@ -1,0 +1,1 @@
+"""The tiny definitions that other servers need to serve the same model, run in their own environments."""
