@@ -1,7 +1,8 @@
 """What a request of one row costs with the compiled form and with MLflow: `python -m benchmarks.compiled`.
 
-Thirty features, one row, JSON in and JSON out: microseconds of CPU of reading, predicting and writing, beside the same by
-`mlflow.pyfunc`, the way that `mlflow models serve` takes. CPU of the thread, so that other work on the machine hardly counts.
+Thirty features, one row, JSON in and JSON out: microseconds of CPU of reading, predicting and writing, all of it for a
+`dataframe_split` and for `dataframe_records`, beside the same by `mlflow.pyfunc`, the way that `mlflow models serve`
+takes. It is the CPU of one thread, so that other work on the machine hardly counts.
 """
 
 import json
@@ -38,27 +39,27 @@ def main() -> None:
     score = (frame.f0 - frame.f1 * frame.f2 + random.normal(size=ROWS)).to_numpy()
     two, three = (score > 0).astype(int), np.digitize(score, [-1, 1])
     cases: list[tuple[str, Any, Any, str]] = [
-        ("logistic regression, 2 classes", linear_model.LogisticRegression(), two, "predict"),
-        ("logistic regression, 2 classes", linear_model.LogisticRegression(), two, "predict_proba"),
-        ("logistic regression, 3 classes", linear_model.LogisticRegression(), three, "predict_proba"),
+        ("logistic", linear_model.LogisticRegression(), two, "predict"),
+        ("logistic", linear_model.LogisticRegression(), two, "predict_proba"),
+        ("logistic, 3 classes", linear_model.LogisticRegression(), three, "predict_proba"),
         (
-            "scaler + logistic regression",
+            "scaler + logistic",
             make_pipeline(StandardScaler(), linear_model.LogisticRegression()),
             two,
             "predict",
         ),
         ("ridge", linear_model.Ridge(), score, "predict"),
         ("decision tree", tree.DecisionTreeClassifier(), two, "predict"),
-        ("random forest, 100 trees", ensemble.RandomForestClassifier(n_jobs=2), two, "predict"),
-        ("gradient boosting, 100 trees", ensemble.GradientBoostingClassifier(), two, "predict"),
+        ("random forest, 100", ensemble.RandomForestClassifier(n_jobs=2), two, "predict"),
+        ("boosting, 100", ensemble.GradientBoostingClassifier(), two, "predict"),
         (
-            "gradient boosting, 3 classes",
+            "boosting, 50 x 3 classes",
             ensemble.GradientBoostingClassifier(n_estimators=50),
             three,
             "predict_proba",
         ),
         (
-            "histogram boosting, 100 trees",
+            "histogram boosting, 100",
             ensemble.HistGradientBoostingClassifier(max_leaf_nodes=15),
             two,
             "predict",
@@ -92,15 +93,13 @@ def _measure(name: str, estimator: Any, target: Any, method: str, frame: pd.Data
     schema = made.get_input_schema()
     ours, theirs = _us(lambda: compiled.answer(raw)), _us(lambda: proof.original(pyfunc, schema, raw))
     return {
-        "model": name,
-        "method": method,
+        "model": name if method == "predict" else f"{name}, shares",
         "form": compiled.form,
-        "inline": "yes" if compiled.inline else "no",
         "read": _us(lambda: compiled.read(raw)),
         "predict": _us(lambda: compiled.predict(rows)),
         "write": _us(lambda: compiled.write(native)),
         "all": ours,
-        "all, records": _us(lambda: compiled.answer(records)),
+        "records": _us(lambda: compiled.answer(records)),
         "MLflow": theirs,
         "times": theirs / ours,
         "inline rows": compiled.inline_rows,

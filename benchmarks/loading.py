@@ -34,7 +34,7 @@ from headgate.stack.state import choose_port
 
 MODEL = "linear"
 RATE, CONNECTIONS = 500.0, 16
-MEGABYTES = 500
+MEGABYTES, TREE_MB = 500, 1.45
 SECONDS = 10.0
 LOADED_WITHIN_S = 120.0
 
@@ -44,8 +44,8 @@ def register_heavy(megabytes: int) -> tuple[str, int]:
     columns = list(frame().columns)
     rng = np.random.default_rng(0)
     rows, labels = rng.normal(size=(20_000, len(columns))), rng.integers(0, 2, 20_000)
-    # Labels without any rule: every tree grows to its last leaf, about 3.5 MB.
-    forest = ExtraTreesClassifier(max(1, round(megabytes / 3.5)), random_state=0, n_jobs=-1)
+    # Labels without any rule: every tree grows to its last leaf.
+    forest = ExtraTreesClassifier(max(1, round(megabytes / TREE_MB)), random_state=0, n_jobs=-1)
     example = frame()
     forest.fit(rows, labels)
     forest.n_jobs = 1
@@ -60,7 +60,8 @@ def register_heavy(megabytes: int) -> tuple[str, int]:
             pip_requirements=["scikit-learn"],
             skops_trusted_types=TRUSTED,
         )
-    size = sum(estimator.tree_.__getstate__()["nodes"].nbytes for estimator in forest.estimators_)
+    states = [estimator.tree_.__getstate__() for estimator in forest.estimators_]
+    size = sum(state["nodes"].nbytes + state["values"].nbytes for state in states)
     return str(logged.registered_model_version), size
 
 
@@ -85,12 +86,17 @@ class Scene:
         self.bodies = running.home / "bodies.json"
         self.bodies.write_text(json.dumps(split_bodies()))
 
-    def point(self, challenger: str | None) -> None:
-        """The challenger is loaded but gets no traffic: what is measured is the loading alone."""
+    def point(self, challenger: str | None, out: str | None = None) -> None:
+        """The challenger is loaded but gets no traffic: what is measured is the loading alone.
+
+        Args:
+            out: a version to let go at once; unasked, one that nobody wants any more stays for minutes.
+        """
         split = Split("loading" if challenger else None, {challenger: 0.0} if challenger else {})
         registry = Registry(self.running.mlflow)
         try:
             registry.sync(MODEL, RegistryTarget("1", challenger, None, split), expected=None)
+            registry.set_shelf(MODEL, {out: False} if out else {})
         finally:
             registry.close()
 
@@ -143,12 +149,12 @@ def measure(running: Servers, heavy: str, settings: dict[str, str]) -> list[dict
             scene.wait(["1", heavy])
 
         def go() -> None:
-            scene.point(None)
+            scene.point(None, out=heavy)
             scene.wait(["1"])
 
         deeds = {
             "nothing": lambda: None,
-            f"{MEGABYTES} MB load": come,
+            "the heavy version loads": come,
             "both are loaded": lambda: None,
             "it unloads": go,
             "nothing, again": lambda: None,

@@ -44,12 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     place = Place(given.worker or 0, given.workers, given.board)
     try:
         settings = with_mover(
-            load_settings(**{name: value for name, value in named.items() if value is not None})
+            load_settings(**{name: value for name, value in named.items() if value is not None}),
+            given.worker,
         )
-        if settings.log_mover is None:
-            # One mover is enough for all workers of this machine.
-            mover = "elsewhere" if given.worker else "process"
-            settings = settings.model_copy(update={"log_mover": mover})
         prepare(given.log_level, settings.log_file)
         settings.required("database_url"), settings.required("mlflow_uri")
         held = listen(given.host, given.port) if given.worker is None else join(given.host, given.port)
@@ -67,9 +64,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if serve(app, held, on_listening=told, parent=given.parent) else 1
 
 
-def with_mover(settings: Settings) -> Settings:
-    """These settings, with the log moved by a process of its own where nothing else was chosen."""
-    return settings if settings.log_mover else settings.model_copy(update={"log_mover": "process"})
+def with_mover(settings: Settings, worker: int | None = None) -> Settings:
+    """These settings, with the log moved by a process of its own where nothing else was chosen: one for all workers."""
+    mover = "elsewhere" if worker else "process"
+    return settings if settings.log_mover else settings.model_copy(update={"log_mover": mover})
 
 
 def prepare(log_level: str, log_file: Path | None) -> None:

@@ -5,8 +5,6 @@ excluded segment, a version without a compiled form, anything refused or failed)
 """
 
 import logging
-import os
-import random
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -20,7 +18,7 @@ from headgate.gateway.gateway import Gateway
 from headgate.gateway.hot_shadow import HotShadow, Mirrored, Shadow
 from headgate.gateway.metrics import HotCounter
 from headgate.gateway.protocol import Body, RefusedError
-from headgate.gateway.requests import Call, check_id, header_text, routing_payload
+from headgate.gateway.requests import Call, check_id, header_text, new_request_id, routing_payload
 from headgate.gateway.routes import Route
 from headgate.gateway.rows import logged_arm
 from headgate.store.requests import request_line
@@ -34,7 +32,6 @@ MAX_BODY_BYTES = 64 * 1024
 """Larger bodies take longer to read than others should wait for the event loop."""
 JSON = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
 _IDS = (b"x-request-id", b"x-user-id", b"x-entity-id")
-_random_bits = random.Random(os.urandom(32)).getrandbits  # noqa: S311
 _PRIORITIES = frozenset({b"high", b"normal"})
 """Nobody waits here, so neither changes anything; another word is refused by the application."""
 _APART = frozenset({b"x-headgate-model", b"content-encoding"})
@@ -139,7 +136,9 @@ class Hot:
         native = compiled.predict(rows)
         latency_ms = (time.perf_counter() - began) * 1000.0
         said = compiled.write(native)
-        request_id = asked or f"{_random_bits(128):032x}"
+        if len(said.predictions) != len(rows) or None in said.predictions:
+            return None
+        request_id = asked or new_request_id()
         time_us = time.time_ns() // 1000
         # fmt: off
         line = request_line(

@@ -1,7 +1,9 @@
 """What a caller says about a request in its headers."""
 
+import os
+import random
 import re
-import uuid
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +48,14 @@ class Call:
         request_id = self.request_id if self.given else None
         payload = b"" if self.user_id or self.entity_id or request_id else routing_payload(self.body.raw)
         return routing_key(self.user_id, self.entity_id, request_id, payload)
+
+
+_random_bits = random.Random(os.urandom(32)).getrandbits  # noqa: S311
+
+
+def new_request_id() -> str:
+    """An id of 32 hexadecimal digits, the first 16 of them nanoseconds since 1970: near rows stand near in the log's index."""
+    return f"{time.time_ns():016x}{_random_bits(64):016x}"
 
 
 def routing_payload(raw: bytes) -> bytes:
@@ -99,7 +109,7 @@ def read_call(headers: Mapping[str, str], raw: bytes) -> Call:
     given = check_id("X-Request-Id", headers.get("x-request-id"))
     return Call(
         body=Body(raw, headers.get("content-type", "")),
-        request_id=given or uuid.uuid4().hex,
+        request_id=given or new_request_id(),
         given=given is not None,
         user_id=check_id("X-User-Id", headers.get("x-user-id")),
         entity_id=check_id("X-Entity-Id", headers.get("x-entity-id")),

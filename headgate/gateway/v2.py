@@ -27,7 +27,9 @@ _BINARY = "inference-header-content-length"
 
 def refuse(refused: RefusedError) -> Response:
     """A refusal in v2's form."""
-    return JSONResponse({"error": refused.message}, refused.status, refused.headers)
+    # A message may quote text that is no UTF-8, so everything beyond ASCII is escaped.
+    body = json.dumps({"error": refused.message})
+    return Response(body, refused.status, refused.headers, "application/json")
 
 
 async def _server(gateway: Gateway, request: Request) -> Response:  # noqa: ARG001

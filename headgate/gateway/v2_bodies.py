@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlflow.models import ModelSignature
@@ -98,7 +98,8 @@ def to_body(inference: Inference, signature: ModelSignature | None) -> Body:
     elif schema.is_tensor_spec():
         content = _tensors(inference.inputs, schema)
     elif schema.has_input_names():
-        content = _frame(_columns(inference.inputs, schema), schema)
+        whole = _is_matrix(inference.inputs, schema)
+        content = _matrix(inference.inputs[0], schema) if whole else _frame(inference.inputs, schema)
     else:
         content = _unnamed(inference.inputs, schema)
     known = (
@@ -127,17 +128,22 @@ def _tensors(inputs: list[Tensor], schema: Schema) -> dict[str, Any]:
     return {"inputs": {tensor.name: plain(_whole(tensor)) for tensor in inputs}}
 
 
-def _columns(inputs: list[Tensor], schema: Schema) -> list[Tensor]:
-    """One tensor per column; a single matrix of another name holds all columns, in the signature's order."""
-    names = schema.input_names()
-    first = inputs[0]
-    width = first.values.shape[1] if first.values.ndim == 2 else None
-    if len(inputs) > 1 or first.name in names or width != len(names):
-        return inputs
-    return [
-        Tensor(str(name), first.datatype, first.values[:, index], first.content_type)
-        for index, name in enumerate(names)
-    ]
+def _is_matrix(inputs: list[Tensor], schema: Schema) -> bool:
+    """Is it one tensor, not named like a column, that holds all columns in the signature's order?"""
+    shape, width = inputs[0].values.shape, len(schema.inputs)
+    named = schema.has_input_names() and inputs[0].name in schema.input_names()
+    return len(inputs) == 1 and len(shape) == 2 and shape[1] == width and not named
+
+
+def _matrix(whole: Tensor, schema: Schema) -> dict[str, Any]:
+    kinds = [spec.type for spec in schema.inputs]
+    if any(not isinstance(kind, DataType) or kind is DataType.binary for kind in kinds):
+        raise bad("The model has columns that no matrix can hold; send one input per column.")
+    for kind in set(kinds):
+        places = [at for at, other in enumerate(kinds) if other is kind]
+        _check(replace(whole, values=whole.values[:, places]), kind)
+    columns = {"columns": schema.input_names()} if schema.has_input_names() else {}
+    return {"dataframe_split": {**columns, "data": plain(whole.values)}}
 
 
 def _frame(columns: list[Tensor], schema: Schema | None) -> dict[str, Any]:
@@ -145,7 +151,7 @@ def _frame(columns: list[Tensor], schema: Schema | None) -> dict[str, Any]:
     cells = [_cells(column, types.get(column.name)) for column in columns]
     lengths = {column.name: len(values) for column, values in zip(columns, cells, strict=True)}
     if len(set(lengths.values())) > 1:
-        raise bad(f"The inputs have different numbers of rows: {lengths}.")
+        raise bad(f"The inputs have different numbers of rows: {lengths!s:.300}.")
     rows = [list(row) for row in zip(*cells, strict=True)]
     return {"dataframe_split": {"columns": [column.name for column in columns], "data": rows}}
 
@@ -155,8 +161,8 @@ def _unnamed(inputs: list[Tensor], schema: Schema) -> dict[str, Any]:
     specs = schema.inputs
     if len(specs) == 1 and len(inputs) == 1:
         return {"inputs": _cells(inputs[0], specs[0].type)}
-    if len(inputs) == 1 and inputs[0].values.ndim == 2 and inputs[0].values.shape[1] == len(specs):
-        return {"dataframe_split": {"data": plain(inputs[0].values)}}
+    if _is_matrix(inputs, schema):
+        return _matrix(inputs[0], schema)
     if len(inputs) != len(specs):
         raise bad(f"The model takes {len(specs)} inputs, the request has {len(inputs)}.")
     cells = [_cells(tensor, spec.type) for tensor, spec in zip(inputs, specs, strict=True)]
@@ -175,7 +181,10 @@ def _cells(tensor: Tensor, declared: Any) -> list[Any]:
             )
         if declared is DataType.binary and tensor.content_type != "base64":
             _check(tensor, declared)
-            return [None if text is None else base64.b64encode(text.encode()).decode() for text in rows]
+            return [
+                None if text is None else base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
+                for text in rows
+            ]
     if tensor.content_type == "base64" and declared is not DataType.binary:
         raise bad(f"Input {tensor.name!r}: base64 is for columns of type binary.")
     is_object = tensor.datatype == "BYTES" and isinstance(declared, Object | Map)
@@ -200,16 +209,13 @@ def _check(tensor: Tensor, declared: Any) -> None:
     dtype = numpy_dtype(declared)
     if dtype is None:
         return
-    has, wanted = (
-        tensor.values.dtype,
-        "".join({"f": "iuf", "i": "iu", "u": "iu", "b": "b"}.get(dtype.kind, "O")),
-    )
+    has = tensor.values.dtype
+    wanted = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}.get(dtype.kind, "O")
     if has.kind not in wanted:
-        raise bad(
-            f"Input {tensor.name!r}: datatype {tensor.datatype} does not fit the signature's {declared}."
-        )
+        kind = getattr(declared, "name", declared)
+        raise bad(f"Input {tensor.name!r}: datatype {tensor.datatype} does not fit the signature's {kind}.")
     if dtype.kind in "iu" and not within(tensor.values, dtype):
-        raise bad(f"Input {tensor.name!r} has values that the signature's {declared} can't hold.")
+        raise bad(f"Input {tensor.name!r} has values that the signature's {dtype} can't hold.")
 
 
 def to_answer(answered: bytes, signature: ModelSignature | None, wanted: list[str] | None) -> dict[str, Any]:

@@ -246,11 +246,8 @@ def _all_text(values: Any) -> bool:
 
 def numpy_dtype(declared: Any) -> np.dtype[Any] | None:
     """The dtype of a signature's type; None for arrays, objects, maps and what is not declared."""
-    if isinstance(declared, DataType):
-        return np.dtype(declared.to_numpy())
-    if isinstance(declared, np.dtype):
-        return declared
-    return None
+    dtype: np.dtype[Any] | None = declared if isinstance(declared, np.dtype) else None
+    return np.dtype(str(declared.to_numpy())) if isinstance(declared, DataType) else dtype
 
 
 def metadata_tensors(schema: Schema | None, unnamed: str) -> list[dict[str, Any]]:

@@ -123,7 +123,8 @@ def cases(draw: st.DrawFn, schema: Schema | None) -> Case:
     drawn = {name: draw(columns(name, kind, rows)) for name, kind in kinds.items()}
     if schema is None:
         # JSON has one kind of float: what no signature declares arrives as a double.
-        drawn["a"] = {**drawn["a"][0], "datatype": "FP64"}, drawn["a"][1].astype(np.float64)
+        doubles = drawn["a"][1].astype(np.float64)
+        drawn["a"] = {**drawn["a"][0], "datatype": "FP64", "data": written(doubles.to_numpy())}, doubles
     frame = pd.DataFrame({name: series for name, (_, series) in drawn.items()})
     if schema is not None and not schema.has_input_names():
         frame.columns = range(frame.shape[1])

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from headgate.registry import Registry
 from tests.gateway.harness import Kinds, Point, StartGateway, logged_rows
 from tests.gateway.pressing import Press
 
@@ -92,7 +93,7 @@ def test_a_champion_that_answers_nan_is_passed_on_as_by_mlflow(
 
 @pytest.mark.slow
 def test_a_version_of_500_mb_loads_and_unloads_without_a_failed_request(
-    kinds: Kinds, model: str, point: Point, start_gateway: StartGateway
+    kinds: Kinds, model: str, point: Point, start_gateway: StartGateway, registry: Registry
 ) -> None:
     """Issue 4, must be shown 4; benchmarks/loading.py says how long clients waited meanwhile."""
     from sklearn.neighbors import KNeighborsRegressor
@@ -112,6 +113,8 @@ def test_a_version_of_500_mb_loads_and_unloads_without_a_failed_request(
         running.follow(model, 0, "2", timeout_s=120)
         press.wait_for(100)
         point(model, champion="1")
+        # By itself it would go after minutes.
+        registry.set_shelf(model, {"2": False})
         running.wait_until(lambda status: status["models"][model]["loaded"] == ["1"])
         press.wait_for(100)
 

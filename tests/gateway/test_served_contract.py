@@ -1,5 +1,6 @@
 """One contract for every place where a version may run: the same bodies get the same answers and refusals."""
 
+import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -84,8 +85,12 @@ def outcome(served: Served, body: Body) -> tuple[Any, ...]:
         answer = served.call(body)
     except RefusedError as err:
         content, media = err.answer
+        told = content.decode()
+        if media == "application/json":
+            said = json.loads(content)
+            told = said["error_code"] + said["message"]
         # MLflow names sets of columns in the order of the process's own hashes.
-        return "refused", err.status, same_message(content.decode()), media.partition(";")[0]
+        return "refused", err.status, same_message(told), media.partition(";")[0]
     except ArmFailedError as err:
         category, _, status, code, message = err.args
         return "failed", category, status, code, message

@@ -299,6 +299,7 @@ BAD = [
     pytest.param({"inputs": [X["inputs"][0] | {"name": "y", "shape": [1]}]}, "missing inputs", id="missing-column"),
     pytest.param(X | {"outputs": [{"name": "z"}]}, "no output 'z'; it has: output-1", id="output"),
     pytest.param({"inputs": [*X["inputs"], column("y", "FP64", [1.0, 2.0])]}, "numbers of rows", id="rows"),
+    pytest.param({"inputs": [*X["inputs"], column("\ud800", "FP64", [])]}, "numbers of rows", id="lone-surrogate"),
     pytest.param({"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "parameters": {"binary_data_size": 8}}]},
                  "binary tensors are not supported", id="binary"),
 ]  # fmt: skip
