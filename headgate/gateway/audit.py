@@ -1,6 +1,7 @@
-"""Holding compiled forms against their models: on what was logged before, and on every so many live requests."""
+"""Holding compiled forms against their models: on what was logged before, and on a live request now and then."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVERY = 500
-"""One of so many live requests is answered by the model itself too, afterwards."""
+EVERY_S = 10.0
+"""Once in so many seconds a live request is answered by the model itself too, afterwards: MLflow's way takes the interpreter's
+lock for milliseconds, in which nobody is answered."""
 LOGGED_ROWS = 256
 """So many of the newest logged rows are answered both ways before a compiled form answers anybody."""
 _WAITING = 4
@@ -33,7 +35,7 @@ class Audit:
     ) -> None:
         self._logged, self._on_difference = logged, on_difference
         self._queue = ShadowQueue(_WAITING)
-        self._left = EVERY
+        self._due_at = 0.0
 
     def loaded(self, model: str, served: Served) -> None:
         """Hold a version that was just loaded against the newest logged rows. Blocks; on the loading thread."""
@@ -51,9 +53,9 @@ class Audit:
 
     def seen(self, model: str, version: str, compiled: "Compiled", body: bytes) -> None:
         """A live request was answered by the compiled form; never waits."""
-        self._left -= 1
-        if self._left <= 0:
-            self._left = EVERY
+        now = time.monotonic()
+        if now >= self._due_at:
+            self._due_at = now + EVERY_S
             self._queue.offer(lambda: self._compare(model, version, compiled, body))
 
     def close(self) -> None:
