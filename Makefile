@@ -21,8 +21,9 @@ demo: $(STAMP) ## run the main job on real servers, models and traffic (three mi
 up: $(STAMP) ## start the embedded stack for your own models; Ctrl-C ends it
 	@$(BIN)/headgate up $(ARGS)
 
+# Two at a time, each file in one process: every process has servers of its own, and most tests wait for them.
 test: $(STAMP) ## run the tests, but not the slow ones
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 test-all: $(STAMP) ## run every test
 	@$(BIN)/python -m pytest $(ARGS)
@@ -37,7 +38,7 @@ check: $(STAMP) ## format, lint, types and import directions
 map: $(STAMP) ## write the map of the code into ARCHITECTURE.md
 	@$(BIN)/python docs/map.py
 
-bench: $(STAMP) ## run benchmarks/NAME.py: make bench NAME=gateway, sweep, verdicts, nab
+bench: $(STAMP) ## run benchmarks/NAME.py: make bench NAME=gateway, compiled, predlog, follow, loading, sweep, verdicts, nab
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 lock: $(STAMP) ## resolve pyproject.toml into requirements.lock: every hash, no index address

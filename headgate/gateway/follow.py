@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 CACHE_CHANNEL, BATCHING_CHANNEL = "headgate_cache", "headgate_batching"
 RECONNECT_S = 1.0
+DEAF_POLL_S = 0.25
 
 
 class Views(Protocol):
@@ -39,6 +40,8 @@ class Follower:
     Args:
         models: serve only these; None = every model with a champion.
         on_look: called after every look, also after one that failed, with True if it succeeded.
+        deaf: asked before each wait: are notifications of cutoffs not heard now? Then the registry alone tells of them, and is
+            asked every `DEAF_POLL_S`.
     """
 
     def __init__(
@@ -49,8 +52,9 @@ class Follower:
         poll_s: float,
         models: Collection[str] | None = None,
         on_look: Callable[[bool], None] | None = None,
+        deaf: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._registry, self._routes = registry, routes
+        self._registry, self._routes, self._deaf = registry, routes, deaf
         self._poll_s, self._models, self._on_look = poll_s, models, on_look
         self._wake = threading.Event()
         self._stopping = False
@@ -105,7 +109,7 @@ class Follower:
             except Exception:  # the edge of the thread: a look that failed must not be the last one
                 log.exception("following the registry failed; the last known split serves on")
             self.looked.set()
-            self._wake.wait(self._poll_s)
+            self._wake.wait(min(self._poll_s, DEAF_POLL_S) if self._deaf() else self._poll_s)
             self._wake.clear()
 
 

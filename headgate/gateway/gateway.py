@@ -153,7 +153,12 @@ class Gateway:
         self.service.uncertain_below = settings.uncertain_below
         self.service.observe = self.gates.observe
         self.follower = Follower(
-            registry, self.routes, poll_s=settings.poll_s, models=models, on_look=self._looked
+            registry,
+            self.routes,
+            poll_s=settings.poll_s,
+            models=models,
+            on_look=self._looked,
+            deaf=lambda: not self.listener.connected,
         )
         self.batching = BatchSwitch(self.shelf, self.metrics)
         self.listener = Listener(

@@ -24,14 +24,13 @@ from headgate.gateway.rows import logged_arm
 from headgate.store.requests import request_line
 
 if TYPE_CHECKING:
-    from headgate.gateway.compiled import Compiled
+    from headgate.gateway.compiled import Compiled, Written
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
 """Larger bodies take longer to read than others should wait for the event loop."""
 JSON = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
-_IDS = (b"x-request-id", b"x-user-id", b"x-entity-id")
 _PRIORITIES = frozenset({b"high", b"normal"})
 """Nobody waits here, so neither changes anything; another word is refused by the application."""
 _APART = frozenset({b"x-headgate-model", b"content-encoding"})
@@ -124,7 +123,8 @@ class Hot:
         plan = self._plan(model)
         if plan is None:
             return None
-        asked, user_id, entity_id = (_id(name, given.get(name)) for name in _IDS)
+        asked, user_id = _id(given.get(b"x-request-id")), _id(given.get(b"x-user-id"))
+        entity_id = _id(given.get(b"x-entity-id"))
         payload = b"" if user_id or entity_id or asked else routing_payload(body)
         key, kind = routing_key(user_id, entity_id, asked, payload)
         target = plan.target(key)
@@ -148,9 +148,7 @@ class Hot:
         )
         # fmt: on
         self._log.append_line(line, len(said.predictions))
-        target.count.answered(latency_ms, said.predictions)
-        if target.note is not None:
-            target.note(latency_ms)
+        self._count(target, said, latency_ms)
         self._gateway.audit.seen(model, target.assigned.version, compiled, body)
         if (access := self._gateway.access) is not None:
             ms = (time.perf_counter() - began) * 1000.0
@@ -165,6 +163,11 @@ class Hot:
             b"%b%b\r\ncontent-length: %d\r\n" % (target.head, request_id.encode(), len(said.body)),
             said.body,
         ]
+
+    def _count(self, target: _Target, said: "Written", latency_ms: float) -> None:
+        target.count.answered(latency_ms, said.predictions)
+        if target.note is not None:
+            target.note(latency_ms)
 
     def _plan(self, model: str) -> _Plan | None:
         """The model's plan; None = nothing can be answered at once."""
@@ -226,5 +229,5 @@ def _head(route: Route, assigned: Assignment) -> bytes:
     return f"HTTP/1.1 200 OK\r\n{lines}x-request-id: ".encode()
 
 
-def _id(name: bytes, value: bytes | None) -> str | None:
-    return check_id(name.decode(), value.decode("latin-1")) if value else None
+def _id(value: bytes | None) -> str | None:
+    return check_id("id", value.decode("latin-1")) if value else None

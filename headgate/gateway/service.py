@@ -79,7 +79,9 @@ class Service:
         serving = self._champions.get(model)
         wanted = [*route.versions, *([serving.version] if serving else [])]
         self.shelf.want(model, wanted)
-        self.shelf.drop(model, [name for name, kept in route.shelf.items() if not kept and name not in wanted])
+        self.shelf.drop(
+            model, [name for name, kept in route.shelf.items() if not kept and name not in wanted]
+        )
         ready = self.shelf.get(model, route.champion)
         if ready is not None and ready is not serving:
             self._champions[model] = ready
@@ -135,9 +137,7 @@ class Service:
         # Still loading is nobody's failure; a version that can't be loaded has failed every request routed to it.
         return _broken(arm, version, reason) if reason else None
 
-    def _asked(
-        self, served: Served, arm: str, model: str, call: Call, timeout_s: float | None
-    ) -> Arm[Body]:
+    def _asked(self, served: Served, arm: str, model: str, call: Call, timeout_s: float | None) -> Arm[Body]:
         """A version as it is asked: within its limits, and only for what the cache does not have."""
         asked = replace(served.arm(arm), lane=served.lane, urgent=call.urgent)
         identity = self.shelf.kept_as(model, served.version) if self.cache.on else None
@@ -193,9 +193,7 @@ class Service:
         self._keep(mirrored(origin, call, version, champion, result))
         if isinstance(result, Failure):
             self.metrics.errors.labels(origin.model, version, "shadow", result.category).inc()
-        self.count_mirrored(
-            origin.model, version, None if isinstance(result, Failure) else result.latency_ms
-        )
+        self.count_mirrored(origin.model, version, None if isinstance(result, Failure) else result.latency_ms)
 
     def count_mirrored(self, model: str, version: str, latency_ms: float | None) -> None:
         """Count a mirrored call; without a latency it failed."""

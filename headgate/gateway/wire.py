@@ -52,6 +52,7 @@ class Wire(HttpToolsProtocol):
         self._in_head = False
         self._head = 0
         self._expects = False
+        self._length = 0
         self._since = 0.0
         """When the request under way began to arrive, or the last one was answered."""
         self._arriving = False
@@ -132,7 +133,7 @@ class Wire(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.scope = None  # type: ignore[assignment]
-        self._parts, self._size, self._head, self._expects = None, 0, 0, False
+        self._parts, self._size, self._head, self._expects, self._length = None, 0, 0, False, 0
 
     def on_url(self, url: bytes) -> None:
         """The target, or a part of it."""
@@ -146,6 +147,8 @@ class Wire(HttpToolsProtocol):
         name = name.lower()
         if name == b"expect":
             self._expects = True
+        elif name == b"content-length":
+            self._length = int(value)
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -158,6 +161,7 @@ class Wire(HttpToolsProtocol):
         if (
             short is not None
             and not self._expects
+            and self._length <= short.max_body_bytes
             and short.takes(self.url)
             and self.parser.get_method() == b"POST"
             and not self.parser.should_upgrade()

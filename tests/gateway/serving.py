@@ -97,4 +97,4 @@ class Served:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     """A file of JSON lines."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

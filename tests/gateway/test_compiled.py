@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from mlflow.models import Model, infer_signature
 from mlflow.pyfunc import PyFuncModel
 from mlflow.sklearn import _SklearnModelWrapper
-from sklearn import ensemble, linear_model, neighbors, preprocessing, svm, tree
+from sklearn import ensemble, linear_model, naive_bayes, neighbors, preprocessing, svm, tree
 from sklearn.compose import make_column_transformer
 from sklearn.pipeline import make_pipeline
 from threadpoolctl import threadpool_limits
@@ -219,19 +220,31 @@ def test_columns_of_every_number_type_are_read_as_mlflow_reads_them(
         assert all(agree(compiled, pyfunc, raw) for raw in raws)
 
 
-def test_an_estimator_without_a_frozen_form_runs_behind_the_compiled_reader(tmp_path: Path) -> None:
-    pyfunc = loaded(neighbors.KNeighborsClassifier(), FRAME, WORDS)
-    compiled = compiled_of(pyfunc, tmp_path)
+def manhattan(one: Any, other: Any) -> float:
+    return float(np.abs(one - other).sum())
 
-    assert compiled.form == "sklearn"
-    assert not compiled.inline
-    assert all(agree(compiled, pyfunc, raw) for raw in bodies(FRAME)[::3])
+
+def test_an_estimator_without_a_frozen_form_runs_behind_the_compiled_reader(tmp_path: Path) -> None:
+    for estimator, form in (
+        (neighbors.KNeighborsClassifier(), "array"),
+        (make_pipeline(preprocessing.StandardScaler(), naive_bayes.GaussianNB()), "array"),
+        (neighbors.KNeighborsClassifier(metric=manhattan), "sklearn"),
+        (make_pipeline(preprocessing.FunctionTransformer(), naive_bayes.GaussianNB()), "sklearn"),
+    ):
+        pyfunc = loaded(estimator, FRAME, WORDS)
+        compiled = compiled_of(pyfunc, tmp_path)
+
+        assert compiled.form == form
+        assert compiled.inline <= (form == "array")
+        with warnings.catch_warnings(record=True) as warned:
+            assert all(agree(compiled, pyfunc, raw) for raw in bodies(FRAME)[::3])
+        assert not [warning for warning in warned if "feature names" in str(warning.message)]
 
 
 def test_a_frame_with_labels_of_its_own_is_for_models_that_see_values_only(tmp_path: Path) -> None:
     split = {**FRAME[5:7].to_dict(orient="split"), "index": [5, 6]}
     raw = json.dumps({"dataframe_split": split}).encode()
-    for estimator, taken in ((linear_model.Ridge(), True), (neighbors.KNeighborsRegressor(), False)):
+    for estimator, taken in ((linear_model.Ridge(), True), (Stubborn(), False)):
         pyfunc = loaded(estimator, FRAME, SCORE)
         assert agree(compiled_of(pyfunc, tmp_path), pyfunc, raw) == taken
 

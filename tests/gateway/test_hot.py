@@ -123,7 +123,9 @@ def test_metrics_and_the_event_gate_count_both_ways_alike(
     def seen() -> tuple[dict[str, float], int]:
         page = two.client.get("/metrics").text
         counted = re.findall(rf'^(headgate_requests_total{{.*model="{model}".*}}) (\S+)$', page, re.MULTILINE)
-        latency = re.findall(rf'^(headgate_predict_seconds_count{{.*model="{model}".*}}) (\S+)$', page, re.MULTILINE)
+        latency = re.findall(
+            rf'^(headgate_predict_seconds_count{{.*model="{model}".*}}) (\S+)$', page, re.MULTILINE
+        )
         outcomes = re.findall(r"^(model_version_predictions_total{.*}) (\S+)$", page, re.MULTILINE)
         gate = two.gateway.gates.status(model)
         return {name: float(number) for name, number in counted + latency + outcomes}, gate[

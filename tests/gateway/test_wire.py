@@ -74,6 +74,8 @@ def drain(connection: socket.socket, quiet_s: float = 0.3) -> bytes:
 
 async def _long(request: Request) -> Response:
     try:
+        if int(request.headers.get("content-length", 0)) > 1000:
+            return Response(b"too large", 413)
         body = b"".join([part async for part in request.stream()])
     except ClientDisconnect:
         return Response(status_code=499)
@@ -220,6 +222,14 @@ def test_a_body_that_is_too_large_is_refused_by_the_application(server: Server, 
     before = len(server.short.seen)
     assert statuses(server.ask(head, body)) == [b"413"]
     assert len(server.short.seen) == before
+
+
+def test_a_body_that_is_announced_as_too_large_is_not_waited_for(server: Server) -> None:
+    head = b"POST /short HTTP/1.1\r\ncontent-length: 1000000000000000\r\n\r\n"
+    with server.open() as connection:
+        connection.sendall(head + b"x" * 2000)
+        assert server.works()
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
 
 
 @pytest.mark.parametrize("path", [b"/short", b"/long"])

@@ -15,9 +15,15 @@ from headgate.gateway.answers import RowAnswer, as_text
 from headgate.gateway.execute import Answer, Execution
 from headgate.gateway.protocol import Body
 from headgate.gateway.requests import Call
-from headgate.gateway.rows import Origin, executed
+from headgate.gateway.rows import Origin, executed, mirrored
 from headgate.store.batches import Batch, decode
-from headgate.store.requests import MAX_LOGGED_INPUT_BYTES, RequestRecord, input_rows, request_line
+from headgate.store.requests import (
+    MAX_LOGGED_INPUT_BYTES,
+    RequestRecord,
+    input_rows,
+    mirrored_line,
+    request_line,
+)
 from headgate.store.rows import PREDICTION_COLUMNS, prediction_line, share
 from tests.store.making import PLAIN
 
@@ -205,3 +211,58 @@ def test_a_torn_line_costs_that_line_only() -> None:
 )
 def test_a_body_that_nobody_expected_has_no_inputs_and_fails_nothing(text: str) -> None:
     assert input_rows(text.encode()) is None
+
+
+SIMPLE = st.one_of(
+    st.booleans(), st.integers(-(2**40), 2**40), st.floats(-1e9, 1e9), st.text("abc 12.", max_size=8)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(pairs=st.lists(st.tuples(SIMPLE, SIMPLE), min_size=1, max_size=4), sure=st.booleans())
+def test_a_mirrored_line_holds_what_its_rows_held(pairs: list[tuple[Any, Any]], sure: bool) -> None:
+    """SH-03: the shadow's answer, the champion's beside it, and whether they agree."""
+    mine, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    shares = [0.25] * len(pairs) if sure else None
+    body = json.dumps({"inputs": [[1.0]] * len(pairs)}).encode()
+    call = Call(Body(body, "application/json"), "r1", True, "u1")
+    key, kind = call.key
+    assigned = Assignment("1", "champion", Reason.CHAMPION_ONLY)
+
+    def said(values: list[Any], latency_ms: float) -> Answer:
+        rows = [RowAnswer(as_text(value), 0.25 if sure else None) for value in values]
+        return Answer(None, b"", rows, latency_ms)
+
+    champion = Execution(assigned, "champion", "1", Reason.CHAMPION_ONLY, said(theirs, 2.0))
+    origin = Origin("t", "m", None, datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=7))
+    rows = mirrored(origin, call, "2", champion, said(mine, 1.0))
+    request = request_line(
+        7,
+        "t",
+        "m",
+        "r1",
+        key,
+        kind,
+        "u1",
+        "shadow",
+        "2",
+        None,
+        Reason.SHADOW.value,
+        1.0,
+        None,
+        mine,
+        shares,
+        body,
+    )
+    line = mirrored_line(request, "1", 2.0, theirs, shares)
+
+    assert line is not None
+    assert decode(line) == decode(b"".join(prediction_line(row) for row in rows))
+
+
+def test_what_json_can_not_hold_gets_no_mirrored_line() -> None:
+    request = request_line(
+        7, "t", "m", "r1", "k", "user_id", "u1", "shadow", "2", None, "shadow", 1.0, None, [1], None, b"{}"
+    )
+    assert mirrored_line(request, "1", 2.0, [math.nan], None) is None
+    assert mirrored_line(request, "1", 2.0, [1], [None]) is None

@@ -49,7 +49,9 @@ def act(case: Case, verdicts: Mapping[str, Verdict]) -> None:
         _own(case, verdict, fresh)
         if hooks.BATCH in fresh and not case.rollout.batching:
             case.set(batching=True)
-            case.do(EffectKind.BATCH_REQUESTS, model=case.rollout.model, check=verdict.check, action=hooks.BATCH)
+            case.do(
+                EffectKind.BATCH_REQUESTS, model=case.rollout.model, check=verdict.check, action=hooks.BATCH
+            )
         for action in fresh:
             if action not in hooks.OWN:
                 case.do(EffectKind.HOOK, **_event(case, verdict, action))

@@ -40,7 +40,8 @@ class Compiled:
     """A version's compiled form. Safe to call from several threads.
 
     Attributes:
-        form: `linear`, `trees`, `boosting`, or `sklearn` = the estimator itself behind the compiled reader.
+        form: `linear`, `trees`, `boosting`; or the estimator itself behind the compiled reader, asked with an `array`, or as
+            `sklearn` with a DataFrame.
         inline: True = own bounded arithmetic, under `INLINE_MS` a row: it may run on the event loop.
         inline_rows: most rows for which that holds of the request as a whole, >= 1 when inline.
         batch_exact: True = a row's answer can't depend on the rows beside it.
@@ -202,6 +203,7 @@ def _forms(pyfunc: Any, fields: Fields) -> Iterator[Form]:
     model, method = pyfunc._model_impl.sklearn_model, _method(pyfunc)
     estimator = getattr(pyfunc._model_impl, method)
     # scikit-learn is loaded with the first model that is made of it, not with the gateway.
+    from headgate.gateway.compiled.by_array import expect_arrays, takes_arrays
     from headgate.gateway.compiled.freezing import freeze, known_texts
 
     form: Form | None = None
@@ -213,5 +215,8 @@ def _forms(pyfunc: Any, fields: Fields) -> Iterator[Form]:
         log.warning("%s can't be frozen: %s: %s", type(model).__name__, type(err).__name__, err)
     if form is not None:
         yield form
+    if takes_arrays(model, fields):
+        expect_arrays()
+        yield Form("array", estimator, telling=form.telling if form else ())
     telling = form.telling if form else known_texts(model, fields) if fields.has_text else ()
     yield Form("sklearn", lambda rows: estimator(fields.native(rows)), telling=telling)

@@ -14,7 +14,7 @@ class Form:
     """A way of computing what a model answers.
 
     Attributes:
-        name: `linear`, `trees`, `boosting` (our own arithmetic) or `sklearn` (the estimator itself).
+        name: `linear`, `trees`, `boosting` (our own arithmetic), `array` or `sklearn` (the estimator itself).
         run: rows -> what the model's predict returns.
         batch_exact: True = a row's answer can't depend on the rows beside it.
         telling: per column, values at which answers change; the proof puts rows there.
