@@ -109,7 +109,7 @@ class Run:
         port, home = choose_port(None), self.running.home / f"{name}-{model}-{workers}"
         options = ["--port", str(port), "--home", str(home)]
         single = [sys.executable, "-m", "headgate.gateway", "--model", model, *options]
-        several = [sys.executable, "-m", "headgate", "serve", model, "--workers", str(workers), *options]
+        several = [sys.executable, "-m", "headgate.cli", "serve", model, "--workers", str(workers), *options]
         addresses = {
             "HEADGATE_DATABASE_URL": self.running.database,
             "HEADGATE_MLFLOW_URI": self.running.mlflow,

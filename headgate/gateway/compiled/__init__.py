@@ -23,7 +23,7 @@ __all__ = ["Compiled", "FastAnswer", "Fields", "Form", "Written", "compile_versi
 log = logging.getLogger(__name__)
 
 _WHOLE_EVERY = 8
-INLINE_MS = 0.5
+INLINE_MS = 1.0
 """What one row may take, and all rows of a request, to be answered on the event loop."""
 
 
