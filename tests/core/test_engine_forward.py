@@ -7,6 +7,7 @@ import pytest
 
 from headgate.core import engine
 from headgate.core.rollout import Decision, EffectKind, Facts, PauseReason, Phase, Verb
+from headgate.core.spec import RolloutSpec, ShadowSpec
 from headgate.core.verdict import Outcome
 from headgate.errors import BadRequestError
 from tests.core.engine_world import NOON, World, a_spec, literal_world, verdict, verdicts
@@ -59,6 +60,23 @@ def test_shadow_exposes_nobody() -> None:
     assert world.rollout.target.shadow == "2"
     assert world.rollout.target.split.weights == {}
     assert not world.rollout.exposed
+
+
+def test_shadow_lasts_seven_days_unless_the_spec_says_otherwise() -> None:
+    """SH-09: nobody meets the challenger earlier; a person may waive the rest, by name (`test_a_waived_soak…`)."""
+    usual = RolloutSpec.model_validate({"model": "digits"}).shadow
+    assert usual is not None
+    assert usual.duration == timedelta(days=7)
+    world = World(replace_shadow(a_spec(), usual)).until(Phase.SHADOWING)
+    since = world.rollout.effective_since
+    assert since is not None
+    early = engine.step(world.rollout, world.facts(), since + timedelta(days=6, hours=23))
+    assert early.ruling.decision is Decision.CONTINUE
+    assert "soak 6d23h of 7d" in early.ruling.reason
+
+
+def replace_shadow(spec: RolloutSpec, shadow: ShadowSpec) -> RolloutSpec:
+    return spec.model_copy(update={"shadow": shadow})
 
 
 def test_nothing_counts_until_the_registry_shows_the_order() -> None:
