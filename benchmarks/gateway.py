@@ -5,7 +5,7 @@
     make bench NAME=gateway ARGS="--peers mlflow,fastapi"         only these peers beside headgate
 
 Thirty features, one row a request, in each server's own format. headgate routes, counts and logs every request to
-PostgreSQL, as always: its log can't be turned off.
+PostgreSQL, as always: its log can't be turned off; what it costs is seen beside `benchmarks.unlogged`.
 """
 
 import argparse
@@ -79,6 +79,9 @@ class Run:
         found += [self._floor(name, workers) for name in FLOORS if model == "linear"]
         gateway = self._gateway(model, workers, "gateway", {})
         found += [self._way(name, model, workers, gateway) for name in WAYS]
+        if model == "linear" and workers == 1:
+            unlogged = self._gateway(model, workers, "unlogged", {}, module="benchmarks.unlogged")
+            found.append(self._way("canary 5 %", model, workers, unlogged, ", without its log"))
         if model == "network":
             batching = self._gateway(model, workers, "batching", BATCHING)
             found.append(self._way("canary 5 %", model, workers, batching, ", batching"))
@@ -105,10 +108,17 @@ class Run:
         file = self._file("mlflow", split_bodies())
         return Contender(name, child, f"http://127.0.0.1:{port}", bodies=file)
 
-    def _gateway(self, model: str, workers: int, name: str, settings: Mapping[str, str]) -> Child:
+    def _gateway(
+        self,
+        model: str,
+        workers: int,
+        name: str,
+        settings: Mapping[str, str],
+        module: str = "headgate.gateway",
+    ) -> Child:
         port, home = choose_port(None), self.running.home / f"{name}-{model}-{workers}"
         options = ["--port", str(port), "--home", str(home)]
-        single = [sys.executable, "-m", "headgate.gateway", "--model", model, *options]
+        single = [sys.executable, "-m", module, "--model", model, *options]
         several = [sys.executable, "-m", "headgate.cli", "serve", model, "--workers", str(workers), *options]
         addresses = {
             "HEADGATE_DATABASE_URL": self.running.database,

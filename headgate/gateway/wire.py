@@ -5,12 +5,15 @@ not answer goes on to the ASGI application as if there were none. On top come li
 of a request's head, on how long a request may take to arrive, and on what a client that does not read may pile up.
 """
 
+import logging
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
+
+log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together."""
@@ -316,7 +319,11 @@ class _Turn:
         for start in range(0, len(here), AT_A_TIME):
             some = here[start : start + AT_A_TIME]
             for connection, answer in [(connection, connection.think()) for connection in some]:
-                connection.reply(answer)
+                try:
+                    connection.reply(answer)
+                except Exception:  # one connection's trouble is not the others'
+                    log.exception("a request could not be answered; its connection is closed")
+                    connection.transport.close()
 
 
 _turns: WeakKeyDictionary[ServerState, _Turn] = WeakKeyDictionary()

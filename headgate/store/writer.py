@@ -16,7 +16,7 @@ BUFFER_BYTES = 256 * 1024
 """A buffer of this size is written at once."""
 BUFFER_BYTES_AT_MOST = 64 * 1024 * 1024
 """What may wait for a disk that hangs; further lines are dropped and counted."""
-_HANGS = "the disk hangs"
+_HANGS = "the disk does not keep up"
 _SAID_EVERY_S = 10.0
 _MEASURED_EVERY_S = 1.0
 
