@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import httpx
@@ -84,6 +85,17 @@ def migrated_template(postgres_server: DatabaseServer) -> Iterator[str]:
     store.close()
     yield url.split("?")[0].rsplit("/", 1)[1]
     postgres_server.drop(url)
+
+
+@pytest.fixture(autouse=True)
+def no_stand_in_module() -> Iterator[None]:
+    """Take away what MLflow's loading of a code model that hung, or was stopped, left in `sys.modules`.
+
+    Hypothesis reads `__file__` of every module, and this one's is no text.
+    """
+    yield
+    if "dbutils" in sys.modules and not isinstance(sys.modules["dbutils"], ModuleType):
+        del sys.modules["dbutils"]
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
@@ -14,6 +13,7 @@ from mlflow.pyfunc import scoring_server
 
 from headgate.gateway.answers import RowAnswer, as_text, read_answers
 from headgate.gateway.batching import Batcher
+from headgate.gateway.code_loading import load_pyfunc
 from headgate.gateway.compiled import Compiled, compile_version
 from headgate.gateway.execute import Answer, Arm, ArmFailedError
 from headgate.gateway.lanes import Lane
@@ -157,7 +157,7 @@ def _count(data: Any) -> int | None:
 
 def load_model(name: str, version: str, folder: Path, options: ServingOptions) -> ServedModel:
     """Load a version from its artifact folder, as MLflow's scoring server does."""
-    pyfunc = mlflow.pyfunc.load_model(str(folder))
+    pyfunc = load_pyfunc(folder)
     served = ServedModel(name, version, pyfunc, options)
     # A model with a memory of its own must not see the rows of a proof.
     if options.compiled and not options.stateful:
