@@ -101,10 +101,15 @@ class Parts:
     def prefect(self) -> Child:
         """The Prefect server with its UI; SQLite under home: its schema wants pg_trgm, which the wheel does not have."""
         (self.home / "prefect").mkdir(parents=True, exist_ok=True)
-        options = ["server", "start", "--host", "127.0.0.1", "--port", str(self.ports["prefect"])]
         return Child(
             name="prefect",
-            command=[sys.executable, "-m", "prefect", *options],
+            command=[
+                sys.executable,
+                "-m",
+                "headgate.stack.prefect_server",
+                "--port",
+                str(self.ports["prefect"]),
+            ],
             environment={**self.prefect_environment(None), **_PREFECT_SERVER},
             folder=self.home,
             log=self._log("prefect"),

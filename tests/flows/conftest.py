@@ -1,5 +1,9 @@
 """A real Prefect server, registry and store; traffic is written to the prediction log as a gateway would."""
 
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,18 +16,20 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from prefect import flow
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.watch_rollouts import sweep
 from headgate.core.rollout import Phase, Rollout
 from headgate.core.spec import RolloutSpec
 from headgate.services import Services
-from headgate.settings import Settings
+from headgate.settings import Settings, child_environment
 from headgate.store import PredictionLog, PredictionRow, Store
 from headgate.triggers import Told
 from headgate.watch import Watch
 from tasks.parts import using
+from tests.conftest import free_port, wait_for_health
 
 MLMODEL = """\
 flavors:
@@ -37,9 +43,24 @@ signature:
 
 @pytest.fixture(scope="session")
 def prefect_url() -> Iterator[str]:
-    """One Prefect server for the session; this process talks to it."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield str(PREFECT_API_URL.value())
+    """One Prefect server for the session, started as the stack starts it; this process talks to it."""
+    home, port = Path(tempfile.mkdtemp(prefix="headgate-prefect-")), free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    environment = child_environment(PREFECT_HOME=str(home), PREFECT_SERVER_LOGGING_LEVEL="WARNING")
+    command = [sys.executable, "-m", "headgate.stack.prefect_server", "--port", str(port)]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for_health(f"{url}/health", process, home / "log")
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield url
+            # What this process still has to tell goes out before the server ends.
+            APILogWorker.instance().drain()
+            EventsWorker.drain_all()
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def connected(

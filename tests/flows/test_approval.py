@@ -43,9 +43,16 @@ def worker(world: World, deployed: str) -> Iterator[None]:
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "headgate", "--type", "process"]
     with (settings.home / "worker.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=PROJECT, stdout=log, stderr=log)
-    yield
-    process.terminate()
-    process.wait(60)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            # It would take the next test's runs, with this one's database.
+            process.kill()
+            raise
 
 
 def asked(world: World, model: str) -> tuple[Rollout, str]:
