@@ -14,7 +14,7 @@ from headgate.core.guard.decide import combined
 from headgate.core.guard.verdicts import SUSPICION, is_suspicious
 from headgate.core.policies import Policies
 from headgate.core.risk import WEIGHTS
-from headgate.core.rollout import Rollout
+from headgate.core.rollout import Phase, Rollout
 from headgate.core.verdict import Check, Outcome, Standing, Verdict
 from headgate.core.wording import about, duration, evidence, one_in, percent, points
 
@@ -27,6 +27,8 @@ QUANTITIES: Mapping[str, str] = {
     Check.THROUGHPUT: "unserved requests",
     Check.ANOMALY: "answers far outside",
 }
+SLOW_SHADOW_MS = 50.0
+"""P95 above which a model in shadow is told to be slow (S1:493-500)."""
 _LOG_LARGEST = 690.0
 _STEPS_DOWN = (Check.ACCURACY, Check.LATENCY)
 
@@ -135,9 +137,22 @@ def would_change(verdict: Verdict, rollout: Rollout) -> str:
         if literal_decides and verdict.guarded is not None and verdict.guarded.outcome is not verdict.outcome:
             told += f"; guarded would say {verdict.guarded.outcome.value}"
         return told
-    return "; ".join(
-        part for part in (_against(verdict, standing), _promotion(standing, verdict.check)) if part
-    )
+    parts = (_against(verdict, standing), _promotion(standing, verdict.check), _slow_shadow(verdict, rollout))
+    return "; ".join(part for part in parts if part)
+
+
+def _slow_shadow(verdict: Verdict, rollout: Rollout) -> str:
+    p95_ms = verdict.numbers.get("p95_ms")
+    if (
+        verdict.check != Check.LATENCY
+        or rollout.phase is not Phase.SHADOWING
+        or not isinstance(p95_ms, float)
+    ):
+        return ""
+    if not p95_ms > SLOW_SHADOW_MS:
+        return ""
+    way = "answer requests together (version tag headgate.batch_rows, on a GPU above all) or take a smaller model"
+    return f"its P95 of {p95_ms:.0f} ms in shadow is over {SLOW_SHADOW_MS:.0f} ms: {way}"
 
 
 def _against(verdict: Verdict, standing: Standing) -> str:

@@ -12,6 +12,7 @@ from headgate.core.rollout import Effect, EffectKind, PauseReason, Phase, StepRe
 from headgate.core.spec import RolloutSpec
 from headgate.core.verdict import Outcome
 from headgate.effects import deliver
+from headgate.explain import would_change
 from headgate.services import Services
 from headgate.settings import Settings
 from headgate.store import OutcomeRow, PredictionLog, Store
@@ -277,3 +278,15 @@ def test_a_quiet_week_is_said_in_a_line(run: Run) -> None:
 
     assert "0 rollouts, 0 live" in page
     assert "rollbacks by cause: none" in page
+
+
+def test_a_model_that_is_slow_in_shadow_is_told_to_batch() -> None:
+    """SH-12: the hint when P95 is over 50 ms, only in shadow."""
+    slow = guarded(check="latency", numbers={"p95_ms": 61.0})
+    shadowing = a_rollout(phase=Phase.SHADOWING)
+
+    assert "its P95 of 61 ms in shadow is over 50 ms: answer requests together" in would_change(
+        slow, shadowing
+    )
+    assert "P95 of" not in would_change(replace(slow, numbers={"p95_ms": 49.0}), shadowing)
+    assert "P95 of" not in would_change(slow, a_rollout())

@@ -62,7 +62,7 @@ def test_while_a_challenger_loads_slowly_the_champion_answers_and_then_it_takes_
 ) -> None:
     """Issue 4, must be shown 4; RT-17."""
     kinds.register(model, "constant", label="a")
-    kinds.register(model, "slow-load", label="b", seconds=2)
+    kinds.register(model, "slow-load", label="b", seconds=6)
     point(model, champion="1", challenger="2", weight=50)
     running = start_gateway(model)
     with Press(running.url, rows=ROWS) as press:
