@@ -1,4 +1,4 @@
-"""Days of the prediction log that went to the artifact store, and what waits for it."""
+"""Days of the prediction log that went to the artifact store, and how far the evidence was exported."""
 
 from alembic import op
 
@@ -8,7 +8,36 @@ branch_labels = None
 depends_on = None
 
 _CREATE = """
-SELECT 1;
+CREATE TABLE archived_days (
+    tenant text NOT NULL,
+    model text NOT NULL,
+    day date NOT NULL,
+    part integer NOT NULL,
+    place text NOT NULL,
+    key text NOT NULL,
+    sha256 text NOT NULL,
+    bytes bigint NOT NULL,
+    rows bigint NOT NULL,
+    labels bigint NOT NULL,
+    counted_at timestamptz NOT NULL,
+    archived_at timestamptz NOT NULL,
+    dropped_at timestamptz,
+    PRIMARY KEY (tenant, model, day, part)
+);
+CREATE INDEX archived_days_kept ON archived_days (day) WHERE dropped_at IS NULL;
+
+CREATE TABLE archive_counts (
+    day date NOT NULL,
+    place text NOT NULL,
+    counted_at timestamptz NOT NULL,
+    PRIMARY KEY (day, place)
+);
+
+CREATE TABLE evidence_exports (
+    place text PRIMARY KEY,
+    seq bigint NOT NULL,
+    exported_at timestamptz NOT NULL
+);
 """
 
 
