@@ -35,7 +35,8 @@ class ApprovalRecord:
 
 
 # An approval may only be closed after it was requested; nothing else waits for anything, so that a Prefect
-# that is down can't hold back a rollback.
+# that is down can't hold back a rollback. What is told to the user's platform comes last: a hundred such, and nobody
+# there to take them, would hide a change of traffic behind them.
 _PENDING = """
 SELECT o.id, o.rollout_id, o.kind, o.detail, o.attempts FROM outbox o
 WHERE o.done_at IS NULL AND o.not_before <= now()
@@ -43,7 +44,7 @@ WHERE o.done_at IS NULL AND o.not_before <= now()
   AND NOT (o.kind = 'close_approval' AND EXISTS (
       SELECT 1 FROM outbox e WHERE e.rollout_id = o.rollout_id AND e.done_at IS NULL
       AND e.id < o.id AND e.kind = 'request_approval' AND e.not_before > now()))
-ORDER BY o.id LIMIT :limit
+ORDER BY o.kind = 'hook', o.id LIMIT :limit
 """
 
 
@@ -51,7 +52,7 @@ class Outbox(Part):
     """What is still to be done outside."""
 
     def pending_effects(self, rollout_id: str | None = None, limit: int = 100) -> list[OutboxItem]:
-        """Effects that are due, in the order they were decided; those backing off are left out."""
+        """Effects that are due, in the order they were decided, hooks last; those backing off are left out."""
         with self.db.transaction() as connection:
             rows = connection.execute(sa.text(_PENDING), {"rollout_id": rollout_id, "limit": limit})
             return [_item(row) for row in rows.mappings()]

@@ -44,6 +44,16 @@ def test_a_failed_effect_backs_off_and_holds_no_other_up(store: Store, query: Qu
     assert (again.id, again.attempts) == (first.id, 1)
 
 
+def test_a_crowd_of_hooks_hides_no_change_of_traffic(store: Store) -> None:
+    kinds = [*[EffectKind.HOOK] * 5, EffectKind.SYNC_REGISTRY]
+    store.create(a_result(a_rollout(), *kinds), actor="anna")
+
+    assert [item.effect.kind for item in store.pending_effects(limit=2)] == [
+        EffectKind.SYNC_REGISTRY,
+        EffectKind.HOOK,
+    ]
+
+
 def test_the_back_off_doubles_to_thirty_seconds(store: Store, query: Query) -> None:
     store.create(a_result(a_rollout(), EffectKind.SYNC_REGISTRY), actor="anna")
     effect_id = store.pending_effects()[0].id
