@@ -144,6 +144,18 @@ class Registry:
         else:
             self._http.post("registered-models/alias", name=model, alias=alias, version=wanted)
 
+    def offer_challenger(self, model: str, version: str) -> str | None:
+        """Name a version challenger unless another one has that name; returns that other one, None = it is named.
+
+        Raises:
+            NotFoundError: no such model or version. RegistryUnavailableError: MLflow can't be reached.
+        """
+        holder = self.view(model).challenger
+        if holder is not None and holder != version:
+            return holder
+        self._set_alias(model, CHALLENGER, holder, version)
+        return None
+
     def check_version(self, model: str, version: str) -> VersionFacts:
         """A version that exists, is ready and has a signature.
 

@@ -13,12 +13,13 @@ from headgate.settings import set_environment
 
 logger = logging.getLogger(__name__)
 
-_CLIENT = {
+MLFLOW_CLIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """Minutes of retrying become seconds; 60 s between two bytes is still enough for a large file."""
 
@@ -74,7 +75,7 @@ def model_folder(tracking_uri: str, model: str, version: str, created: object, f
 
 
 def _fetch(tracking_uri: str, uri: str, folder: Path) -> Path:
-    set_environment(_CLIENT, override=False)
+    set_environment(MLFLOW_CLIENT, override=False)
     # Here, not on top: it takes seconds.
     import mlflow.artifacts
     from mlflow.exceptions import MlflowException

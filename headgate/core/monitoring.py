@@ -106,11 +106,19 @@ class RetrainSpec(SpecModel):
     """Retrain on a schedule too."""
     train_on: PositiveDuration = timedelta(days=90)
     """How far back the training data reach."""
+    earlier: int = Field(5, ge=0, le=10)
+    """Former champions, the newest first, that are tried once a week on the newest labelled rows: one that is proven better
+    than the champion there is offered to the gates again, without training. 0 = none. In mode `automatic` only."""
     approval_timeout: PositiveDuration = timedelta(hours=24)
     """After this without an answer nothing changes."""
     pilot_tenants: tuple[str, ...] = ()
-    """Tenants that come first; empty = no pilot. The others follow `pilot_days` after the first pilot's promotion."""
+    """Tenants that come first, or `tenant/model` where each has a model of its own; empty = no pilot. The others follow
+    `pilot_days` after a pilot's promotion that nobody took back."""
     pilot_days: Count = Field(14, ge=1, le=365)
+    min_watch: PositiveDuration = timedelta(hours=24)
+    """The shortest watch after promotion that the model's rollout spec may have (AR-03); a shorter one must be meant, here."""
+    min_rows: Count = Field(500, ge=20)
+    """Labelled rows outside quarantine that training needs; with fewer it is refused."""
 
 
 class MonitoringSpec(SpecModel):

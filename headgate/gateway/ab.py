@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from headgate.answers import RowAnswer, read_answers
 from headgate.core.routing.buckets import KeyKind, routing_key
 from headgate.core.routing.split import Assignment, Reason, assign
 from headgate.gateway.ab_book import ABTestBook
 from headgate.gateway.ab_config import ABTest, ABTestMode, ABTestStatus
 from headgate.gateway.ab_results import ABResult, ABResults
-from headgate.gateway.answers import RowAnswer, read_answers
 from headgate.gateway.execute import Answer, Arm, Execution, Failure, attempt, execute
 from headgate.gateway.lanes import Lane
 from headgate.gateway.shadow import ShadowQueue

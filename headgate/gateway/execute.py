@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from headgate.answers import RowAnswer
 from headgate.core.routing.split import Assignment, Reason
-from headgate.gateway.answers import RowAnswer
 from headgate.gateway.lanes import Lane, LaneFullError
 from headgate.gateway.protocol import OverloadedError, RefusedError
 

@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headgate.answers import RowAnswer, as_text
 from headgate.core.routing.split import Assignment, Reason
-from headgate.gateway.answers import RowAnswer, as_text
 from headgate.gateway.execute import Answer, Execution
 from headgate.gateway.requests import Call
 from headgate.gateway.routes import Route

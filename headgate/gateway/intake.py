@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from headgate.answers import as_text
 from headgate.core.evidence import CACHE_TIERS, Signal
-from headgate.gateway.answers import as_text
 from headgate.gateway.protocol import RefusedError
 from headgate.gateway.requests import MAX_ID_CHARS, check_id
 from headgate.store.log import OutcomeRow

@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.utils import floatToGoString
 
-from headgate.gateway.answers import as_text
+from headgate.answers import as_text
 from headgate.gateway.metrics_merge import Board, Families, gather, merge, render
 
 log = logging.getLogger(__name__)

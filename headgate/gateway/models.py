@@ -11,7 +11,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 
-from headgate.gateway.answers import RowAnswer, as_text, read_answers
+from headgate.answers import RowAnswer, as_text, read_answers
 from headgate.gateway.batching import Batcher
 from headgate.gateway.code_loading import load_pyfunc
 from headgate.gateway.compiled import Compiled, compile_version

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from headgate.answers import RowAnswer
 from headgate.core.routing.split import Reason
-from headgate.gateway.answers import RowAnswer
 from headgate.gateway.execute import Answer, Execution, Failure
 from headgate.gateway.protocol import Body
 from headgate.gateway.requests import Call

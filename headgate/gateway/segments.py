@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from mlflow.pyfunc import scoring_server
 
-from headgate.gateway.answers import as_text
+from headgate.answers import as_text
 from headgate.gateway.protocol import Body
 
 

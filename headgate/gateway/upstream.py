@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from headgate.gateway.answers import RowAnswer, read_answers
+from headgate.answers import RowAnswer, read_answers
 from headgate.gateway.execute import Answer, Arm, ArmFailedError
 from headgate.gateway.lanes import Lane
 from headgate.gateway.models import UNEXPECTED

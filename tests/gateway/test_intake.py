@@ -77,7 +77,7 @@ def test_a_body_that_is_no_list_of_rows_is_refused(running: Running, body: bytes
 
 
 def test_labels_meet_predictions_whatever_type_they_have(running: Running) -> None:
-    from headgate.gateway.answers import as_text
+    from headgate.answers import as_text
 
     assert as_text(3) == as_text(3.0) == as_text("3") == as_text("3.0")
     assert as_text(True) == "true"

@@ -8,8 +8,8 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from headgate.answers import RowAnswer
 from headgate.core.routing.split import Split, assign
-from headgate.gateway.answers import RowAnswer
 from headgate.gateway.execute import Answer
 from headgate.gateway.service import uncertain_rows
 from tests.gateway.harness import Kinds, Point, Running, StartGateway, logged_rows

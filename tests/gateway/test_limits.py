@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from headgate.answers import RowAnswer
 from headgate.core.routing.split import Assignment, Reason
-from headgate.gateway.answers import RowAnswer
 from headgate.gateway.execute import Answer, Arm, execute
 from headgate.gateway.lanes import Lane, LaneFullError
 from headgate.gateway.protocol import OverloadedError, RefusedError

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from headgate.answers import read_answers
 from headgate.gateway.access import AccessLog, JsonLines
-from headgate.gateway.answers import read_answers
 from headgate.gateway.metrics import Metrics
 from headgate.gateway.metrics_merge import STALE_S, Board
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from headgate.answers import RowAnswer, read_answers
 from headgate.core.rollout import RegistryView
 from headgate.core.routing.split import Assignment, Reason, Split
-from headgate.gateway.answers import RowAnswer, read_answers
 from headgate.gateway.execute import Answer, Arm, execute
 from headgate.gateway.lanes import Lane
 from headgate.gateway.protocol import Body, RefusedError, canonical

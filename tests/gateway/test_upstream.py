@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from headgate.gateway.answers import RowAnswer
+from headgate.answers import RowAnswer
 from headgate.gateway.execute import ArmFailedError
 from headgate.gateway.options import ServingOptions
 from headgate.gateway.protocol import Body, RefusedError

@@ -2,8 +2,8 @@
 
 import pytest
 
+from headgate.answers import RowAnswer
 from headgate.core.routing.split import Assignment, Reason
-from headgate.gateway.answers import RowAnswer
 from headgate.gateway.execute import Answer, Arm, ArmFailedError, execute
 from headgate.gateway.protocol import RefusedError
 

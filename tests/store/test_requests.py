@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headgate.answers import RowAnswer, as_text
 from headgate.core.routing.split import Assignment, Reason
 from headgate.errors import BadRequestError
-from headgate.gateway.answers import RowAnswer, as_text
 from headgate.gateway.execute import Answer, Execution
 from headgate.gateway.protocol import Body
 from headgate.gateway.requests import Call

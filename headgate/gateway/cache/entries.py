@@ -9,7 +9,7 @@ from typing import NamedTuple
 import orjson
 import yaml
 
-from headgate.gateway.answers import RowAnswer
+from headgate.answers import RowAnswer
 from headgate.gateway.execute import Answer
 from headgate.gateway.protocol import Body
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headgate.gateway.answers import RowAnswer, as_text, read_answers
+from headgate.answers import RowAnswer, as_text, read_answers
 from headgate.gateway.compiled.fields import EXACT, Fields
 from headgate.gateway.compiled.writing import Written
 from headgate.gateway.protocol import Body, encode, parse

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headgate.gateway.answers import read_answers
+from headgate.answers import read_answers
 from headgate.gateway.protocol import encode
 
 _NEARLY_ONE = 5e-4

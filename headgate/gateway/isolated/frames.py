@@ -8,7 +8,7 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import NamedTuple
 
-from headgate.gateway.answers import RowAnswer
+from headgate.answers import RowAnswer
 from headgate.gateway.execute import Answer, ArmFailedError
 from headgate.gateway.protocol import Body, OverloadedError, RefusedError
 

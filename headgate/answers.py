@@ -52,6 +52,17 @@ def read_answers(raw: Any) -> list[RowAnswer]:
     return [_from_value(raw)]
 
 
+def probabilities_of(raw: Any) -> tuple[list[str | None], np.ndarray[Any, Any]] | None:
+    """The classes' names and shape (n, classes), where `read_answers` takes the answer for probabilities; else None."""
+    if isinstance(raw, pd.DataFrame):
+        named = {str(column).lower() for column in raw.columns}
+        if not named.intersection(_PREDICTIONS) and _are_probabilities(raw.to_numpy()):
+            return [as_text(column) for column in raw.columns], raw.to_numpy(dtype=np.float64)
+    elif isinstance(raw, np.ndarray) and _are_probabilities(raw):
+        return [str(place) for place in range(raw.shape[1])], raw.astype(np.float64)
+    return None
+
+
 def _from_frame(frame: pd.DataFrame) -> list[RowAnswer]:
     named = {str(column).lower(): column for column in frame.columns}
     prediction = next((named[name] for name in _PREDICTIONS if name in named), None)

@@ -1,0 +1,1 @@
+"""What a retrained version must show before it may become a challenger. Pure."""
