@@ -1,0 +1,1 @@
+"""What a person looks at: the one-page picture, and Evidently's report from a process of its own."""
