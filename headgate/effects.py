@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING
 from headgate.core.engine.actions import SAMPLES_KIND
 from headgate.core.rollout import Effect, EffectKind, Phase, RegistryTarget, RegistryView, Rollout, StepResult
 from headgate.core.routing.split import decode_split, encode_split
-from headgate.errors import ConflictError, HeadgateError, NotFoundError, ServiceUnavailableError
+from headgate.errors import (
+    ArtifactsUnavailableError,
+    ConflictError,
+    HeadgateError,
+    NotFoundError,
+    ServiceUnavailableError,
+)
 from headgate.evidence import ROLLBACK_KIND, check_evidence, rollback_evidence, samples
+from headgate.exporting import export_evidence
 from headgate.hooks import send_hook
 from headgate.learning import learn
 from headgate.orchestrator import Orchestrator
@@ -27,6 +34,9 @@ logger = logging.getLogger(__name__)
 SAMPLES = 20
 """Predictions kept in a rollback's evidence for a person to look at (RK1-10)."""
 SLICES = 100
+EXPORTS_AT_ONCE = 50
+EXPORT_BUDGET_S = 1.0
+"""Evidence copied to the artifact store behind one delivery; housekeeping copies what is left."""
 _ALIASES = ("champion", "challenger", "shadow", "holdback")
 APPROVAL_DEPLOYMENT = "request_approval/request_approval"
 
@@ -84,7 +94,19 @@ def deliver(services: "Services", rollout_id: str | None = None) -> int:
         else:
             store.effect_done(item.id)
             done += 1
+    if rollout_id is None:
+        _export_some(services)
     return done
+
+
+def _export_some(services: "Services") -> None:
+    """After everything else, and never for long: the judging waits behind this."""
+    try:
+        export_evidence(services, limit=EXPORTS_AT_ONCE, budget_s=EXPORT_BUDGET_S)
+    except ArtifactsUnavailableError as err:
+        logger.debug("evidence waits in PostgreSQL: %s", err)  # Told once, when the place was found away.
+    except Exception:  # As above: nothing of this may hold back the sweep.
+        logger.exception("evidence could not be copied to the artifact store, it is tried again")
 
 
 def _sync_registry(services: "Services", rollout: Rollout, effect: Effect) -> None:
