@@ -16,34 +16,39 @@ import httpx
 import yaml
 
 from headgate.errors import ConfigError, OrchestratorUnavailableError
+from headgate.settings import load_settings
 
 logger = logging.getLogger(__name__)
 POOL_TYPE = "process"
 TIMEOUT_S = 30.0
 RETRY_S = 0.5
+ZONE = "{{ $HEADGATE_TIME_ZONE }}"
+"""How prefect.yaml names the zone of the nightly schedules; `prefect deploy` puts the variable there by itself."""
 FIRST = "watch_rollouts"
 """The deployment of which one run is started at once, instead of waiting for its schedule."""
 
 
-def apply(project_dir: Path, api_url: str, *, start: bool = True) -> list[str]:
+def apply(project_dir: Path, api_url: str, *, start: bool = True, time_zone: str | None = None) -> list[str]:
     """Bring a Prefect server to what prefect.yaml and deployments/automations.yaml say.
 
     Args:
         project_dir: the folder with prefect.yaml, flows and tasks; runs work there.
         api_url: of the Prefect API, e.g. `http://127.0.0.1:4200/api`.
         start: also start the first sweep now.
+        time_zone: IANA name, in place of `ZONE` in prefect.yaml; None = that of the settings.
 
     Returns:
         The deployments, as `flow/deployment`.
 
     Raises:
-        ConfigError: prefect.yaml is missing or a flow can't be imported.
+        ConfigError: prefect.yaml is missing, a flow can't be imported, a setting can't be used.
         OrchestratorUnavailableError: Prefect can't be reached or refuses.
     """
     project_dir = project_dir.resolve()
     declared = _read_yaml(project_dir / "prefect.yaml").get("deployments") or []
     automations = _read_yaml(project_dir / "deployments" / "automations.yaml")
-    bodies = [_deployment(one, project_dir) for one in declared]
+    zone = time_zone if time_zone is not None else load_settings().time_zone
+    bodies = [_deployment(one, project_dir, zone) for one in declared]
     with httpx.Client(base_url=api_url.rstrip("/") + "/", timeout=TIMEOUT_S, trust_env=False) as client:
         server = _Server(client)
         for pool in sorted({body["work_pool_name"] for _, body in bodies}):
@@ -102,7 +107,7 @@ class _Server:
         return response.json() if response.content else None
 
 
-def _deployment(declared: Mapping[str, Any], project_dir: Path) -> tuple[str, dict[str, Any]]:
+def _deployment(declared: Mapping[str, Any], project_dir: Path, zone: str) -> tuple[str, dict[str, Any]]:
     """The flow's name and the body that creates the deployment."""
     from prefect.utilities.callables import parameter_schema
 
@@ -121,17 +126,19 @@ def _deployment(declared: Mapping[str, Any], project_dir: Path) -> tuple[str, di
         "work_pool_name": pool["name"],
         "work_queue_name": pool.get("work_queue_name"),
         "job_variables": pool.get("job_variables", {}),
-        "schedules": [_schedule(one) for one in declared.get("schedules", [])],
+        "schedules": [_schedule(one, zone) for one in declared.get("schedules", [])],
     }
     return flow.name, body
 
 
-def _schedule(declared: Mapping[str, Any]) -> dict[str, Any]:
+def _schedule(declared: Mapping[str, Any], zone: str) -> dict[str, Any]:
     timing = {
         key: declared[key]
         for key in ("interval", "cron", "rrule", "timezone", "anchor_date")
         if key in declared
     }
+    if timing.get("timezone") == ZONE:
+        timing["timezone"] = zone
     return {"schedule": timing, "active": declared.get("active", True), "slug": declared.get("slug")}
 
 

@@ -12,7 +12,9 @@ HeadgateError
 │   ├── StoreUnavailableError
 │   ├── RegistryUnavailableError
 │   ├── OrchestratorUnavailableError
+│   ├── ArtifactsUnavailableError
 │   └── HookUnavailableError
+├── ArtifactTamperedError   an object is not what was written
 └── EvidenceTamperedError   the hash chain does not verify
 
 Facts go to `args`, prose to `__str__`, so every one survives pickling.
@@ -147,6 +149,38 @@ class HookUnavailableError(ServiceUnavailableError):
     def __str__(self) -> str:
         address, cause = self.args
         return f"the receiver of events at {address} did not take one ({cause}); it is sent again, traffic does not wait"
+
+
+class ArtifactsUnavailableError(ServiceUnavailableError):
+    """The folder or bucket of reports, evidence and archived days can't be used."""
+
+    service = "the artifact store"
+
+    def __init__(self, address: str, cause: str, hint: str = "") -> None:
+        super().__init__(address, cause)
+        self.args = (address, cause, hint)
+
+    def __str__(self) -> str:
+        address, cause, hint = self.args
+        return (
+            f"{self.service} at {address} can't be used ({cause}); traffic does not depend on it; "
+            + (f"{hint}; " if hint else "")
+            + "`headgate artifacts status` says what waits for it"
+        )
+
+
+class ArtifactTamperedError(HeadgateError):
+    """The bytes of an object are not those that were written."""
+
+    def __init__(self, key: str, expected: str, found: str) -> None:
+        super().__init__(key, expected, found)
+
+    def __str__(self) -> str:
+        key, expected, found = self.args
+        return (
+            f"artifact '{key}': its SHA-256 is {found}, {expected} was written; it was changed or damaged since, so "
+            "nothing was read from it; restore it from a backup"
+        )
 
 
 class EvidenceTamperedError(HeadgateError):

@@ -5,6 +5,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
+from headgate.artifacts import PendingArtifacts, open_artifacts
 from headgate.core.announcement import announce
 from headgate.core.rollout import RegistryTarget, RegistryView
 from headgate.errors import HeadgateError
@@ -47,6 +48,15 @@ class Services:
         """
         return Registry(self.settings.required("mlflow_uri"), timeout_s=self.settings.registry_timeout_s)
 
+    @cached_property
+    def artifacts(self) -> PendingArtifacts:
+        """The folder or bucket of reports, evidence and archived days.
+
+        Raises:
+            ConfigError: its address can't be used.
+        """
+        return open_artifacts(self.settings)
+
     def write_registry(
         self, model: str, target: RegistryTarget, *, expected: RegistryView | None
     ) -> RegistryView:
@@ -71,7 +81,7 @@ class Services:
 
     def close(self) -> None:
         """Give every connection back; asking again connects again."""
-        for name in ("store", "registry"):
+        for name in ("store", "registry", "artifacts"):
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.close()

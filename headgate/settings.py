@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -92,8 +93,10 @@ class Settings(BaseSettings):
         time_zone: IANA name of the zone by whose clock the nightly work is scheduled.
         artifacts: where reports, evidence and archived days go: `s3://bucket/prefix` or a folder; None = `<home>/artifacts`.
         s3_endpoint: `http(s)://…` of an S3 that is not Amazon's.
+        pending_max_mb: MB of artifacts that may wait on disk while their place is away; beyond, they are refused and counted.
         task_runner: what maps work over tenants and partitions. dask_address: `tcp://…` of a scheduler; None = its own.
-        archive_after_days: age at which a day of the prediction log is copied to the artifacts.
+        archive_after_days: age at which a day of the prediction log is copied to the artifacts; only where
+            `artifacts` is set.
         keep_days: age at which it leaves PostgreSQL.
         ab_testing_enabled: let `/registry/*` answer; also the variable `AB_TESTING_ENABLED`, also from `.env`.
         model_registry_path: where `/registry/*` keeps a readable copy of what it knows; also `MODEL_REGISTRY_PATH`.
@@ -135,6 +138,7 @@ class Settings(BaseSettings):
     time_zone: str = "UTC"
     artifacts: str | None = None
     s3_endpoint: str | None = None
+    pending_max_mb: float = Field(1_000, ge=0, allow_inf_nan=False)
     task_runner: Literal["threads", "dask"] = "threads"
     dask_address: str | None = None
     archive_after_days: int = Field(30, ge=1, le=3650)
@@ -158,6 +162,15 @@ class Settings(BaseSettings):
     @classmethod
     def _expand(cls, home: Path) -> Path:
         return home.expanduser()
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, ZoneInfoNotFoundError) as err:
+            raise ValueError("name a zone of the IANA database, for example Europe/Berlin") from err
+        return name
 
     @model_validator(mode="after")
     def _refuse_misspelt_variables(self) -> Self:

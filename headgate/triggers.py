@@ -96,13 +96,20 @@ def _start(
         told.once(model, version, f"is not started again by its alias: {ended}")
         return False
     try:
-        verbs.start(services, specs[0], version, actor=ACTOR, reason=f"alias challenger on version {version}")
+        spec = specs[0] if len(specs) == 1 else _of_its_tenant(services, specs, model, version)
+        verbs.start(services, spec, version, actor=ACTOR, reason=f"alias challenger on version {version}")
     except StoreUnavailableError:
         raise
     except HeadgateError as err:
         told.once(model, version, f"can't be started: {err}")
         return False
     return True
+
+
+def _of_its_tenant(services: "Services", specs: list[RolloutSpec], model: str, version: str) -> RolloutSpec:
+    """The spec of the tenant that a version was retrained for; the first where no retraining made it."""
+    made_by = services.store.retraining_of_version(model, version) or services.store.live_retraining(model)
+    return next((one for one in specs if made_by is not None and one.tenant == made_by.tenant), specs[0])
 
 
 def _start_alone(

@@ -5,7 +5,18 @@ import sys
 import typer
 
 from headgate import errors
-from headgate.cli import acting, asking, looking, running, serving, trying
+from headgate.cli import (
+    acting,
+    artifacts,
+    asking,
+    drifting,
+    looking,
+    performing,
+    retraining,
+    running,
+    serving,
+    trying,
+)
 
 app = typer.Typer(
     name="headgate",
@@ -14,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for part in (running, serving, acting, looking, asking, trying):
+for part in (running, serving, acting, looking, asking, trying, drifting, retraining, performing, artifacts):
     part.register(app)
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_CONFLICT, EXIT_UNAVAILABLE = 1, 2, 3, 4, 5
@@ -24,6 +35,7 @@ _EXIT_CODES: tuple[tuple[type[errors.HeadgateError], int], ...] = (
     (errors.ConflictError, EXIT_CONFLICT),
     (errors.IllegalVerbError, EXIT_CONFLICT),
     (errors.ServiceUnavailableError, EXIT_UNAVAILABLE),
+    (errors.ArtifactTamperedError, EXIT_FAILURE),
     (errors.EvidenceTamperedError, EXIT_FAILURE),
     (errors.HeadgateError, EXIT_USAGE),
 )

@@ -92,13 +92,16 @@ def list_rollouts(
 
 
 def history(rollout: ROLLOUT, as_json: JSON = False) -> None:
-    """Everything that was decided and done, with who and why; of `registry:MODEL` what was done by hand."""
+    """Everything that was decided and done, with who and why; of `registry:MODEL` what was done by hand.
+
+    Also of `retraining:ID`, `monitoring:MODEL`, `quarantine:MODEL` and `flag:NAME`.
+    """
     from headgate import verbs
     from headgate.cli import render
-    from headgate.store.audit import REGISTRY
+    from headgate.store.audit import OF_NO_ROLLOUT, REGISTRY
 
     with connected() as services:
-        by_hand = rollout.startswith(REGISTRY)
+        by_hand = rollout.startswith((REGISTRY, *OF_NO_ROLLOUT))
         records = verbs.history(services, rollout if by_hand else verbs.find(services, rollout).id)
     rows = [
         {

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -38,11 +38,15 @@ def demo(
         bool, typer.Option("--interactive", help="Wait for you to approve in Prefect's UI.")
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running at the end.")] = False,
+    story: Annotated[
+        Literal["rollouts", "drift"],
+        typer.Option("--story", help="`drift`: the world moves; found, retrained, released or taken back."),
+    ] = "rollouts",
 ) -> None:
     """Roll three real challengers out over real HTTP traffic: one good, one different, one that breaks."""
     from headgate.demo import run
 
-    sys.exit(run(_home(home), interactive=interactive, keep=keep))
+    sys.exit(run(_home(home), interactive=interactive, keep=keep, story=story))
 
 
 def deploy(

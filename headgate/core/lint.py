@@ -1,29 +1,31 @@
 """Explains every mistake in a rollout spec at once: where it stands, what is wrong, and the fix."""
 
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from headgate.core.evidence_rules import evidence_problems, margin_problems, segment_problems
+from headgate.core.monitoring import MonitoringSpec
 from headgate.core.policies import Policies
 from headgate.core.problems import Known, Problem, dotted, from_pydantic
 from headgate.core.profiles import ALIASES, override_problems, resolve
 from headgate.core.ramp import agreement_problems, ramp_problems
-from headgate.core.spec import PLANS, EvidenceSpec, RolloutSpec, WatchSpec, parse_duration
+from headgate.core.spec import PLANS, EvidenceSpec, RolloutSpec, SpecModel, WatchSpec, parse_duration
 from headgate.core.yaml_places import Places, read_places
 from headgate.errors import HeadgateError
 
 MAX_CHARS = 1024 * 1024
 Finding = tuple[str, str, str]
 """Place, problem, fix: as `SpecError` carries them."""
+_Spec = TypeVar("_Spec", bound=SpecModel)
 
 
 def lint(text: str, source: str) -> tuple[RolloutSpec | None, tuple[Finding, ...]]:
-    """Read a spec and explain everything that is wrong with it.
+    """Read a rollout spec and explain everything that is wrong with it.
 
     Args:
         text: the YAML.
@@ -32,6 +34,17 @@ def lint(text: str, source: str) -> tuple[RolloutSpec | None, tuple[Finding, ...
     Returns:
         The spec and no findings, or None and at least one finding, in the order of the file.
     """
+    return _read(text, source, _judge)
+
+
+def lint_monitoring(text: str, source: str) -> tuple[MonitoringSpec | None, tuple[Finding, ...]]:
+    """Read a monitoring spec; as `lint`."""
+    return _read(text, source, _judge_monitoring)
+
+
+def _read(
+    text: str, source: str, judge: Callable[[dict[Any, Any]], tuple[_Spec | None, list[Problem]]]
+) -> tuple[_Spec | None, tuple[Finding, ...]]:
     if len(text) > MAX_CHARS:
         fix = "A rollout spec is a page; check that this is the right file"
         return None, ((source, f"has {len(text):,} characters, more than {MAX_CHARS:,}", fix),)
@@ -46,7 +59,7 @@ def lint(text: str, source: str) -> tuple[RolloutSpec | None, tuple[Finding, ...
     if not isinstance(data, dict):
         fix = "Write keys and values, beginning with `model:`"
         return None, ((source, f"is a {type(data).__name__}, not a mapping", fix),)
-    spec, found = _judge(data)
+    spec, found = judge(data)
     problems = [*problems, *found]
     if problems:
         return None, tuple(
@@ -82,6 +95,13 @@ def _judge(data: dict[Any, Any]) -> tuple[RolloutSpec | None, list[Problem]]:
     if _get(data, "plan") is not None and _get(data, "steps") is not None:
         problems.append(Problem(("plan",), "plan and steps are both written", "keep one of them"))
     return spec, [one for index, one in enumerate(problems) if one not in problems[:index]]
+
+
+def _judge_monitoring(data: dict[Any, Any]) -> tuple[MonitoringSpec | None, list[Problem]]:
+    try:
+        return MonitoringSpec.model_validate(data), []
+    except ValidationError as err:
+        return None, from_pydantic(err, _known_monitoring())
 
 
 def _between_fields(data: Mapping[Any, Any]) -> list[Problem]:
@@ -194,3 +214,8 @@ def _syntax(err: yaml.YAMLError, source: str) -> Finding:
 @functools.cache
 def _known() -> Known:
     return Known(RolloutSpec.model_json_schema())
+
+
+@functools.cache
+def _known_monitoring() -> Known:
+    return Known(MonitoringSpec.model_json_schema())

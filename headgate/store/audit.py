@@ -19,6 +19,8 @@ _CHUNK = 2_000
 SEEN_KIND = "registry_seen"
 REGISTRY = "registry:"
 """What the `rollout_id` of a record begins with that is about a model's registry entry and no rollout."""
+OF_NO_ROLLOUT = ("retraining:", "monitoring:", "quarantine:", "flag:")
+"""And that is about retraining."""
 
 
 @dataclass(frozen=True, slots=True)

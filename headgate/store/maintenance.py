@@ -10,7 +10,9 @@ from psycopg import Cursor, errors, sql
 from psycopg.rows import TupleRow
 
 from headgate.core.spec import AnalysisSpec
+from headgate.store.archived_days import mark_dropped
 from headgate.store.database import Part
+from headgate.store.day_tables import day_tables
 from headgate.store.joins import ROLLUP_LOCK, add_rollups
 from headgate.store.schema import HISTOGRAM_COLUMNS, ROLLUP_KEY, SUM_COLUMNS, rollouts
 from headgate.store.tally import packed_histograms, unpacked
@@ -109,10 +111,15 @@ class Maintenance(Part):
             specs = [AnalysisSpec.model_validate(analysis) for analysis in states.scalars()]
         return max((spec.point * (spec.points + 2) for spec in specs), default=timedelta())
 
-    def maintain(self, now: datetime, *, keep: timedelta = KEEP) -> bool:
+    def maintain(self, now: datetime, *, keep: timedelta = KEEP, archiving: bool = False) -> bool:
         """Fold, make the next days' partitions and drop old days; False when another process does it right now.
 
         Call it every few minutes; predictions and outcomes older than `keep` are deleted.
+
+        Args:
+            now: aware.
+            keep: at least a day.
+            archiving: leave the predictions to `headgate.archive`, which lets go only what it has archived.
         """
         with self.db.own_connection() as connection:
             mine = connection.execute("SELECT pg_try_advisory_lock(%s)", [_MAINTENANCE_LOCK]).fetchone()
@@ -120,7 +127,10 @@ class Maintenance(Part):
                 return False
             self.ensure_partitions([(now + timedelta(days=ahead)).date() for ahead in range(3)])
             self.fold(now)
-            self.drop_predictions(now - keep)
+            if archiving:
+                self.drop_outcomes(now - keep)
+            else:
+                self.drop_predictions(now - keep)
             self.prune_evidence(now, keep=keep)
         return True
 
@@ -153,21 +163,22 @@ class Maintenance(Part):
         """
         with self.db.cursor() as cursor:
             cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'")
-            cursor.execute(
-                "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'predictions'::regclass"
-            )
-            names = [str(row[0]) for row in cursor.fetchall()]
-            last_day = f"{before - timedelta(days=1):%Y%m%d}"
-            old = [
-                name for name in names if name[len(_PREFIX) :].isdigit() and name[len(_PREFIX) :] <= last_day
-            ]
+            last_day = (before - timedelta(days=1)).date()
+            old = [name for name in day_tables(cursor) if name[len(_PREFIX) :] <= f"{last_day:%Y%m%d}"]
             for name in old:
                 cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
             # A day goes once all of it is old: row by row would read the whole day every few minutes.
             cursor.execute("DELETE FROM predictions_default WHERE time < %s", [before])
+            mark_dropped(cursor, last_day)
+        self.drop_outcomes(before)
+        return len(old)
+
+    def drop_outcomes(self, before: datetime) -> None:
+        """Delete the labels and batch ids older than `before`; labels that found their prediction stay with it."""
+        with self.db.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 0")
             cursor.execute("DELETE FROM outcomes WHERE at < %s", [before])
             cursor.execute("DELETE FROM log_batches WHERE at < %s", [before])
-        return len(old)
 
 
 def _compacted(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

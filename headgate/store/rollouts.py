@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -93,6 +94,22 @@ class Rollouts(Part):
             if value is not None:
                 query = query.where(column == str(value))
         return self._select(query)
+
+    def former_champions(self, model: str) -> dict[str, datetime]:
+        """Versions that served as champion in the model's ended rollouts, the newest first; since when each is known."""
+        c = rollouts.c
+        query = (
+            sa.select(c.challenger, c.champion, c.phase, c.created_at)
+            .where(c.model == model, ~c.live)
+            .order_by(c.created_at.desc(), c.id.desc())
+        )
+        found: dict[str, datetime] = {}
+        with self.db.transaction() as connection:
+            for challenger, champion, phase, created_at in connection.execute(query):
+                for version in (challenger if phase == Phase.PROMOTED.value else None, champion):
+                    if version is not None:
+                        found[version] = min(created_at, found.get(version, created_at))
+        return found
 
     def _select(self, query: "sa.Select[tuple[Any]]", *, readable_only: bool = False) -> list[Rollout]:
         with self.db.transaction() as connection:

@@ -141,8 +141,21 @@ alerts = sa.Table(
     sa.Column("detail", JSONB, nullable=False),
     sa.Column("acknowledged_at", _WHEN),
     _maybe_text("acknowledged_by"),
+    _maybe_text("cause"),
+    sa.Column("last_seen_at", _WHEN),
+    sa.Column("times", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("resolved_at", _WHEN),
     sa.Index("alerts_newest", "at"),
+    sa.Index(
+        "alerts_one_open",
+        "tenant",
+        "model",
+        "cause",
+        unique=True,
+        postgresql_where=sa.text("cause IS NOT NULL AND resolved_at IS NULL"),
+    ),
 )
+"""One row per alert. Those with a `cause` last: one open row each, seen again on `times` days in all."""
 
 signals = sa.Table(
     "signals",

@@ -3,16 +3,26 @@
 import threading
 
 from headgate.store.ab_tables import ABTables
+from headgate.store.alerts import Alerts
+from headgate.store.archived_days import ArchivedDays
 from headgate.store.audit import Audit
 from headgate.store.clusters import ClusterReads
 from headgate.store.commits import Commits
 from headgate.store.database import Database
+from headgate.store.drift_reports import DriftReports
+from headgate.store.exports import Exports
+from headgate.store.feature_days import FeatureDays
 from headgate.store.hitrates import HitRates
+from headgate.store.labelled_rows import LabelledRows
 from headgate.store.locks import Locks
 from headgate.store.maintenance import Maintenance
 from headgate.store.migrate import migrate
+from headgate.store.monitoring import Monitoring
 from headgate.store.news import News, default_grace_s
 from headgate.store.outbox import Outbox
+from headgate.store.performance import Performance
+from headgate.store.raw_days import RawDays
+from headgate.store.retrainings import Retrainings
 from headgate.store.review import Review
 from headgate.store.rollouts import Rollouts
 from headgate.store.samples import Samples
@@ -38,11 +48,21 @@ class Store(
     Trips,
     Review,
     Samples,
+    LabelledRows,
     Signals,
     HitRates,
     Specs,
+    FeatureDays,
+    Performance,
+    RawDays,
+    DriftReports,
+    Alerts,
+    Monitoring,
+    Retrainings,
     Locks,
     Maintenance,
+    ArchivedDays,
+    Exports,
 ):
     """All reads and writes; connects when first used, reconnects by itself, safe to share between threads.
 

@@ -192,8 +192,15 @@ def test_deploying_twice_changes_nothing(deployed: str) -> None:
 
     assert shown() == before
     assert [fact[0] for fact in before[0]] == [
+        "approve_retraining",
+        "collect_metrics",
+        "follow_retrainings",
+        "look_back",
         "maintain_store",
+        "propose_retrainings",
+        "report_drift",
         "request_approval",
+        "retrain_and_promote",
         "start_rollout",
         "watch_rollouts",
     ]

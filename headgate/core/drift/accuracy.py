@@ -13,7 +13,7 @@ from headgate.core.drift.contrasts import Contrasts, contrasts_of
 from headgate.core.drift.distance import Swing
 from headgate.core.drift.performance import DailyPerformance
 from headgate.core.drift.report import Estimate, PerformanceFinding, Severity
-from headgate.core.drift.shapes import DOUBT, Stack
+from headgate.core.drift.shapes import Stack
 from headgate.core.drift.spans import Spans, spans_of
 from headgate.core.drift.sums import RELIABILITY_BINS
 from headgate.core.evidence import Floats
@@ -24,6 +24,8 @@ LEAST_LABELS = 30
 _MATURE = 0.5
 _HOLDS = 0.05
 _LEAST_CALIBRATED = 200
+_DOUBT = 0.3
+"""Share of the sampling noise added where one series' persistence is estimated; see `shapes.DOUBT`."""
 BLIND = "blind to the same inputs having other answers; only labels show that"
 
 
@@ -151,6 +153,7 @@ def _dropped(
 
     References:
         DerSimonian & Laird 1986, Controlled Clinical Trials 7, p. 177-188: variance between units by moments.
+        Satterthwaite 1946, Biometrics Bulletin 2, p. 110-114: degrees of freedom of a sum of variances.
     """
     contrasts = contrasts_of(Spans(tuple(baseline), tuple(window), len(baseline)), n)
     differences, sampling = contrasts.weights @ values, contrasts.squared @ variance
@@ -158,11 +161,14 @@ def _dropped(
     swing = Swing.of(contrasts, persistence)
     scaled = (differences**2 - sampling)[:-1] / swing.variance[:-1]
     beyond = max(0.0, float(scaled.mean())) * float(swing.variance[-1]) if len(scaled) else 0.0
+    chance = float(sampling[-1])
+    # A swing that was not seen may have been missed: it is taken to be known only to its standard error.
+    unsure = max(beyond, chance * math.sqrt(2 / swing.worth))
     return _Drop(
         now=float(contrasts.window @ values),
         before=float(contrasts.reference @ values),
-        error=math.sqrt(float(sampling[-1]) + beyond),
-        freedom=max(2.0, swing.worth - 1),
+        error=math.sqrt(chance + beyond),
+        freedom=max(2.0, (chance + beyond) ** 2 / unsure**2 * max(1.0, swing.worth - 1)),
     )
 
 
@@ -172,7 +178,7 @@ def _persistence(contrasts: Contrasts, differences: Floats, variance: Floats) ->
     own = float(np.einsum("ud,ud,d->", steps, steps, variance))
     shared = float(np.einsum("ud,ud,d->", steps[:-1], steps[1:], variance))
     together, apart = float(moved[:-1] @ moved[1:]) - shared, float(moved @ moved) - own
-    return contrasts.persistence(together / max(apart + DOUBT * own, DOUBT * own, 1e-12))
+    return contrasts.persistence(together / max(apart + _DOUBT * own, _DOUBT * own, 1e-12))
 
 
 def _performance_finding(

@@ -55,7 +55,8 @@ def conclude(
     names = {one.column for one in moved if one.kind != "correlation"}
     if severity == "medium" and len(names) >= max(_MANY_LEAST, _MANY * columns):
         severity = "high"
-    if any(one.column == PREDICTION for one in broken) or len(broken) >= max(2, _MOST * columns):
+    is_down = any(one.column == PREDICTION for one in broken) or len(broken) >= max(2, _MOST * columns)
+    if is_down:
         severity = "critical"
     causes = dict.fromkeys(one.cause for one in moved)
     causes |= {
@@ -63,23 +64,22 @@ def conclude(
         for name, one in ((PERFORMANCE, performance), (ESTIMATE, estimate))
         if one is not None and at_least(one.severity, "medium")
     }
-    return Consequence(severity, tuple(causes), *_advice(severity, moved, broken, performance))
+    return Consequence(severity, tuple(causes), *_advice(severity, moved, performance, is_down=is_down))
 
 
 def _advice(
     severity: Severity,
     moved: Sequence[Finding],
-    broken: Sequence[Finding],
     performance: PerformanceFinding | None,
+    *,
+    is_down: bool,
 ) -> tuple[Recommendation, str]:
     dropped = performance is not None and performance.state == "dropped"
-    if broken:
+    if broken := [one for one in moved if one.is_broken]:
         names = _names(broken)
-        if severity == "critical" and not (dropped and len(broken) == 1 and broken[0].column != PREDICTION):
-            return (
-                "stop_training",
-                f"stop training and repair what sends {names}; these days are not to be trained on",
-            )
+        if is_down:
+            told = f"stop training and repair what sends {names}; these days are not to be trained on"
+            return "stop_training", told
         return "investigate_pipeline", f"look at what sends {names}; these days are not to be trained on"
     if severity == "critical":
         return "retrain_with_approval", "retrain, once a person has looked at it"

@@ -3,6 +3,10 @@
 The rule: a distance D counts only as far as it exceeds `usual`, what the baseline's own stretches show against the rest of
 it (each left out of its own reference). Under the null hypothesis "no further from the baseline than that" the p-value is
 the chance that sampling alone adds the excess D - usual.
+
+By simulation 3 of 3,000 reports on worlds of 52 columns that do not change are false, be they even, weekly, swinging by .05
+to .3 sd from day to day, persistent (.5 to .9), young or small (tests/core/drift/test_quiet.py). The price: where days swing by
+.1 sd a shift must be of .5 sd or so.
 """
 
 from dataclasses import dataclass

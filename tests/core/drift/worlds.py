@@ -70,19 +70,24 @@ class World:
         return made
 
     def days(
-        self, count_of: int, changes: Mapping[int, Change] | None = None
+        self, count_of: int, changes: Mapping[int, Change] | None = None, skip: Sequence[int] = ()
     ) -> tuple[Grid, dict[date, DaySums]]:
-        """Sums of the first days; from each place in `changes` on, its change is made to the rows."""
-        raw: list[Columns] = []
+        """Sums of the first days; from each place in `changes` on, its change is made to the rows.
+
+        Places to skip have no rows: of use where nobody looks at them.
+        """
+        raw: dict[int, Columns] = {}
         for place in range(count_of):
+            if place in skip:
+                continue
             made = self.columns(place)
             for since, change in (changes or {}).items():
                 if place >= since:
                     change(made, self.rng)
-            raw.append(made)
-        start = raw[:LEARNED_FROM]
+            raw[place] = made
+        start = list(raw.values())[:LEARNED_FROM]
         grid = learn_grid({name: np.concatenate([day[name] for day in start]) for name in start[0]})
-        return grid, {day_of(place): count(grid, made) for place, made in enumerate(raw)}
+        return grid, {day_of(place): count(grid, made) for place, made in raw.items()}
 
 
 def report_on(

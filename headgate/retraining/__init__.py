@@ -1,0 +1,1 @@
+"""Trains models again: proposes, asks people, trains, validates, registers, and follows the rollout to its end."""
