@@ -231,7 +231,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(name): _finite(item) for name, item in value.items()}
+        return {_finite(name): _finite(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return value
