@@ -195,8 +195,9 @@ class Retrainings(Part):
             query = query.where(sa.tuple_(c.tenant, c.model).in_(list(keys)))
         found: dict[tuple[str, str], list[ReportDay]] = defaultdict(list)
         with self.db.transaction() as connection:
-            for tenant, model, *told, named, advised in connection.execute(query):
-                found[tenant, model].append(ReportDay(*told, tuple(named), advised))
+            for row in connection.execute(query):
+                told = ReportDay(row.day, row.status, row.severity, tuple(row.causes), row.advice)
+                found[row.tenant, row.model].append(told)
         return dict(found)
 
     def judged_days(self, first: date, last: date) -> list[JudgedDay]:
