@@ -89,7 +89,9 @@ def read_days(
         day = first + timedelta(days=offset)
         # A reach of hours begins within its first day; an archived first day is taken whole.
         count = DayCount(*store.count_labelled(tenant, model, day, now, until=now, since=now - train_on))
-        reader: Reader = partial(store.labelled_rows, tenant, model, day, now, until=now, since=now - train_on)
+        reader: Reader = partial(
+            store.labelled_rows, tenant, model, day, now, until=now, since=now - train_on
+        )
         if archive is not None and day in gone:
             # Rows that came after the day had left are in the log.
             count = DayCount(count.served + gone[day].served, count.labelled + gone[day].labelled)
