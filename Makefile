@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NAME ?= gateway
 
-.PHONY: help install demo up test test-all check bench lock map
+.PHONY: help install demo demo-drift up test test-all check bench lock map
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -17,6 +17,9 @@ install: $(STAMP) ## put the locked packages and headgate into .venv
 
 demo: $(STAMP) ## run the main job on real servers, models and traffic (three minutes)
 	@$(BIN)/headgate demo $(ARGS)
+
+demo-drift: $(STAMP) ## see the world move: found, retrained, released, and a poisoned version taken back (three minutes)
+	@$(BIN)/headgate demo --story drift $(ARGS)
 
 up: $(STAMP) ## start the embedded stack for your own models; Ctrl-C ends it
 	@$(BIN)/headgate up $(ARGS)
@@ -38,7 +41,7 @@ check: $(STAMP) ## format, lint, types and import directions
 map: $(STAMP) ## write the map of the code into ARCHITECTURE.md
 	@$(BIN)/python docs/map.py
 
-bench: $(STAMP) ## run benchmarks/NAME.py: make bench NAME=gateway, compiled, predlog, follow, loading, sweep, verdicts, nab
+bench: $(STAMP) ## run benchmarks/NAME.py: make bench NAME=gateway, compiled, predlog, follow, loading, sweep, verdicts, nab, drift, elec2
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 lock: $(STAMP) ## resolve pyproject.toml into requirements.lock: every hash, no index address

@@ -1,10 +1,21 @@
-"""The demo: real models, real traffic, three rollouts on the real stack."""
+"""The demo: real models, real traffic, real rollouts and retrainings on the real stack."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headgate.demo.play import StoryName
 
 
-def run(home: Path | None = None, *, interactive: bool = False, keep: bool = False) -> int:
+def run(
+    home: Path | None = None,
+    *,
+    interactive: bool = False,
+    keep: bool = False,
+    story: "StoryName" = "rollouts",
+) -> int:
     """Play the demo; see `headgate.demo.play.play`."""
     from headgate.demo.play import play
 
-    return play(home if home is not None else Path(".headgate"), interactive=interactive, keep=keep)
+    place = home if home is not None else Path(".headgate")
+    return play(place, interactive=interactive, keep=keep, story=story)

@@ -4,10 +4,11 @@ import shutil
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 
@@ -21,6 +22,7 @@ from headgate.stack.state import StateFile, end_orphans
 if TYPE_CHECKING:
     from headgate.demo.models import Digits
 
+Made = TypeVar("Made")
 SERVERS_WITHIN_S = 180.0
 ENVIRONMENT = {
     # The demo's own servers, whatever the variables of the shell point to.
@@ -82,37 +84,77 @@ class Ready:
     data: "Digits"
 
 
+class Waiting:
+    """Which parts of the stack are up, for work that is done while the others start."""
+
+    def __init__(self, stack_home: Path) -> None:
+        self._logs = stack_home / "logs"
+        self._up: dict[str, threading.Event] = {name: threading.Event() for name in ("mlflow", "schema")}
+        self._gave_up = False
+
+    def note(self, name: str, happened: str) -> None:
+        """Take the stack's progress."""
+        if happened == "ready" and name in self._up:
+            self._up[name].set()
+
+    def give_up(self) -> None:
+        """Nothing more will start."""
+        self._gave_up = True
+        for event in self._up.values():
+            event.set()
+
+    def until(self, name: str) -> None:
+        """Return once `mlflow` answers, or PostgreSQL has its `schema`.
+
+        Raises:
+            DemoError: it did not come.
+        """
+        if not self._up[name].wait(SERVERS_WITHIN_S) or self._gave_up:
+            raise DemoError(name, "it did not start", str(self._logs))
+
+
+Work = Callable[[Stack, Waiting, Screen], Made]
+
+
 def prepare(state: Path, screen: Screen) -> Ready:
     """Start everything.
 
     Raises:
         HeadgateError: something did not start; nothing is left running.
     """
+    stack, (versions, data) = start(state, screen, _make_models)
+    return Ready(stack, versions, data)
+
+
+def start(state: Path, screen: Screen, work: Work[Made]) -> tuple[Stack, Made]:
+    """Start the stack, and do work while its servers start; returns once a champion serves.
+
+    Raises:
+        HeadgateError: something did not start; nothing is left running.
+    """
     clean(state)
     settings.set_environment({**ENVIRONMENT, "HEADGATE_HOME": str(state)})
-    mlflow_is_up, gave_up = threading.Event(), threading.Event()
+    waiting = Waiting(state)
 
     def progress(name: str, happened: str, seconds: float) -> None:
-        if (name, happened) == ("mlflow", "ready"):
-            mlflow_is_up.set()
+        waiting.note(name, happened)
         screen.part(name, happened, seconds)
 
     stack = Stack(state, find_project(), settings=settings.load_settings(), progress=progress)
     with ThreadPoolExecutor(1, "models") as pool:
-        work = pool.submit(_make_models, stack, mlflow_is_up, gave_up, screen)
+        under_way = pool.submit(work, stack, waiting, screen)
         try:
             stack.start()
-            versions, data = _result(work)
+            made = _result(under_way)
             _wait_for_champion(stack)
         except BaseException:
-            gave_up.set()
-            mlflow_is_up.set()
+            waiting.give_up()
             stack.stop()
             raise
-    return Ready(stack, versions, data)
+    return stack, made
 
 
-def _result(work: "Future[tuple[tuple[str, ...], Digits]]") -> "tuple[tuple[str, ...], Digits]":
+def _result(work: "Future[Made]") -> Made:
     try:
         return work.result(SERVERS_WITHIN_S)
     except TimeoutError:
@@ -135,9 +177,7 @@ def _wait_for_champion(stack: Stack) -> None:
         time.sleep(0.2)
 
 
-def _make_models(
-    stack: Stack, mlflow_is_up: threading.Event, gave_up: threading.Event, screen: Screen
-) -> "tuple[tuple[str, ...], Digits]":
+def _make_models(stack: Stack, waiting: Waiting, screen: Screen) -> "tuple[tuple[str, ...], Digits]":
     # Here: scikit-learn and MLflow take seconds to import, in which the servers start already.
     from headgate.demo import models
 
@@ -147,8 +187,7 @@ def _make_models(
     screen.say(
         "trained " + ", ".join(f"{share:.1%}" for share in accuracy) + " right on held-out scans", "dim"
     )
-    if not mlflow_is_up.wait(SERVERS_WITHIN_S) or gave_up.is_set():
-        raise DemoError("models", "MLflow did not start", str(stack.home / "logs"))
+    waiting.until("mlflow")
     uri = stack.addresses["mlflow"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's advice to add an input example.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from headgate.core.rollout import Phase, Rollout
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headgate.services import Services
 
 Outcome = Literal["promoted", "rejected_in_shadow", "rolled_back", "unfinished"]
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _WORST_FIRST = ("critical", "fail", "error", "insufficient_data", "warn", "pass")
 
 
@@ -110,13 +111,13 @@ def read_ways(services: "Services", model: str) -> list[Way]:
     return ways
 
 
-def read_traffic(database_url: str, model: str) -> Traffic:
-    """The prediction log as counts per second."""
+def read_traffic(database_url: str, model: str, since: datetime = _EVER) -> Traffic:
+    """The prediction log, from a moment on, as counts per second."""
     query = """
         SELECT floor(extract(epoch FROM time))::bigint, arm, version, error IS NOT NULL, count(*)
-        FROM predictions WHERE model = %s GROUP BY 1, 2, 3, 4"""
+        FROM predictions WHERE model = %s AND time >= %s GROUP BY 1, 2, 3, 4"""
     with connect(database_url) as connection:
-        rows = connection.execute(query, (model,)).fetchall()
+        rows = connection.execute(query, (model, since)).fetchall()
     return count_traffic(
         [(int(second), arm, version, failed, count) for second, arm, version, failed, count in rows]
     )

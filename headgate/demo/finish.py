@@ -14,6 +14,7 @@ from headgate.demo.page import write_page
 from headgate.demo.picture import draw
 from headgate.demo.report import Result, as_json, as_table, broken_promises
 from headgate.demo.screen import Screen
+from headgate.local import Stack
 from headgate.services import Services
 
 LOG_WITHIN_S = 10.0
@@ -46,10 +47,10 @@ def gather(
         addresses={
             "the flow runs in Prefect": f"{addresses['prefect'].removesuffix('/api')}/runs",
             "the versions in MLflow": f"{addresses['mlflow']}/#/models/{models.MODEL}",
-            "one rollout, record by record": _command(
-                ready, f"history {ways[-1].rollout_id}" if ways else "list"
+            "one rollout, record by record": command(
+                ready.stack, f"history {ways[-1].rollout_id}" if ways else "list"
             ),
-            "the evidence chain": _command(ready, "verify"),
+            "the evidence chain": command(ready.stack, "verify"),
         },
     )
     traffic = read_traffic(database, models.MODEL)
@@ -59,10 +60,10 @@ def gather(
     return result
 
 
-def _command(ready: Ready, verb: str) -> str:
+def command(stack: Stack, verb: str) -> str:
     """A command line that works from here, while the stack runs."""
     here = Path.cwd()
-    home, program = ready.stack.home, Path(sys.executable).with_name("headgate")
+    home, program = stack.home, Path(sys.executable).with_name("headgate")
     parts = [
         str(path.relative_to(here)) if path.is_relative_to(here) else str(path) for path in (home, program)
     ]

@@ -7,7 +7,7 @@ from html import escape
 from headgate.demo.facts import Way
 from headgate.demo.report import Result, broken_promises
 
-_STYLE = """
+STYLE = """
 :root { --ink: #1f2933; --muted: #5b6b7b; --line: #dde3e9; --good: #007a5a; --bad: #b8430a; --wait: #8a6100; }
 * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: #f6f8fa; margin: 0 }
@@ -42,21 +42,21 @@ def write_page(result: Result, picture_svg: bytes) -> str:
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>headgate demo</title>",
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<style>{_STYLE}</style><main><h1>Three challengers, one champion's chair</h1>",
+        f"<style>{STYLE}</style><main><h1>Three challengers, one champion's chair</h1>",
         f"<p>{verdict}</p>{f'<ul class=wrong>{problems}</ul>' if wrong else ''}",
         _facts(result),
-        f"<section class='card'>{_inline(picture_svg)}</section>",
+        f"<section class='card'>{inline(picture_svg)}</section>",
         "<h2>What became of the challengers</h2>",
         f"<section class='card'>{_rollouts(result.ways)}</section>",
         "<h2>Every decision</h2>",
         f"<section class='card'>{_decisions(result.ways)}</section>",
-        _further(result.addresses or {}),
+        further(result.addresses or {}, "make demo ARGS=--keep"),
         "</main></html>",
     ]
     return "\n".join(parts)
 
 
-def _inline(svg: bytes) -> str:
+def inline(svg: bytes) -> str:
     """The drawing without what only a file of its own needs."""
     text = svg.decode()
     return re.sub(r"^.*?(?=<svg)", "", text, count=1, flags=re.DOTALL)
@@ -118,11 +118,14 @@ def _decisions(ways: Sequence[Way]) -> str:
     return f"<table><tr><th>UTC</th><th>version</th><th>what</th><th>why</th></tr>{''.join(rows)}</table>"
 
 
-def _further(addresses: Mapping[str, str]) -> str:
+def further(addresses: Mapping[str, str], command: str) -> str:
+    """Where to look while the stack runs, which `command` keeps."""
     if not addresses:
         return ""
     lines = "".join(f"<li>{escape(name)}: {_link(address)}</li>" for name, address in addresses.items())
-    return f"<h2>Look further</h2><p>While the stack runs (<code>make demo ARGS=--keep</code>):</p><ul>{lines}</ul>"
+    return (
+        f"<h2>Look further</h2><p>While the stack runs (<code>{escape(command)}</code>):</p><ul>{lines}</ul>"
+    )
 
 
 def _link(address: str) -> str:

@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from headgate.demo.facts import Event, Traffic, Way
 
@@ -45,7 +45,7 @@ def draw(traffic: Traffic, ways: Sequence[Way], kind: Literal["png", "svg"]) -> 
     return out.getvalue()
 
 
-def smoothed(counts: Sequence[int]) -> NDArray[np.float64]:
+def smoothed(counts: ArrayLike) -> NDArray[np.float64]:
     """The mean over three seconds, so that one quiet second does not look like a step."""
     padded = np.pad(np.asarray(counts, dtype=np.float64), _SMOOTH_S // 2, mode="edge")
     return np.convolve(padded, np.ones(_SMOOTH_S) / _SMOOTH_S, mode="valid")
@@ -92,7 +92,7 @@ def _draw_shares(axes: Any, traffic: Traffic, ways: Sequence[Way]) -> None:
         axes.legend(
             loc="upper left", bbox_to_anchor=(0, -0.02), ncols=6, frameon=False, fontsize=10, labelcolor=INK
         )
-    _plain(axes)
+    plain(axes)
 
 
 def _draw_lanes(axes: Any, traffic: Traffic, ways: Sequence[Way]) -> None:
@@ -107,7 +107,7 @@ def _draw_lanes(axes: Any, traffic: Traffic, ways: Sequence[Way]) -> None:
     axes.set_ylim(len(ways) - 0.4, -0.8)
     axes.set_xlim(0, max(1.0, traffic.seconds * _ROOM))
     axes.set_xlabel("seconds since the first request", color=INK)
-    _plain(axes)
+    plain(axes)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
 
@@ -138,7 +138,8 @@ def _x(at: datetime, traffic: Traffic) -> float:
     return at.timestamp() - traffic.start
 
 
-def _plain(axes: Any) -> None:
+def plain(axes: Any) -> None:
+    """No frame where nothing is read."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

@@ -47,7 +47,7 @@ class Result:
 def as_json(result: Result) -> dict[str, Any]:
     """The report in the form the issue gives, and more."""
     return {
-        "rollouts": [_way(way) for way in result.ways],
+        "rollouts": [way_as_json(way) for way in result.ways],
         "requests": result.requests,
         "client_errors": result.client_errors,
         "evidence": {"records": result.records, "verified": result.verified},
@@ -61,7 +61,8 @@ def as_json(result: Result) -> dict[str, Any]:
     }
 
 
-def _way(way: Way) -> dict[str, Any]:
+def way_as_json(way: Way) -> dict[str, Any]:
+    """One rollout."""
     return {
         "version": way.version,
         "outcome": way.outcome,

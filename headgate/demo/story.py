@@ -40,7 +40,14 @@ def act(ready: Ready, folder: Path, screen: Screen, *, interactive: bool) -> Res
     prepared_s = time.monotonic() - screen.started
     with (
         connect() as services,
-        Users(ready.stack.addresses["gateway"], ready.data, folder, rate=RATE) as users,
+        Users(
+            ready.stack.addresses["gateway"],
+            ready.data.held_out,
+            ready.data.held_out_digits,
+            folder,
+            rate=RATE,
+            model=models.MODEL,
+        ) as users,
     ):
         verbs.apply_spec(services, load_spec(find_project() / "deployments/rollouts/demo.yaml"), actor="demo")
         users.wait_for(50, STARTS_WITHIN_S)
@@ -135,7 +142,7 @@ class Story:
             if now - self._seen_waiting.setdefault(row.flow_run_id, now) < READING_S:
                 return 0.0
             if not self._interactive:
-                answer = {"decision": "approve", "approver": _me(), "reason": "the demo's verdicts look good"}
+                answer = {"decision": "approve", "approver": me(), "reason": "the demo's verdicts look good"}
                 self._prefect.resume(row.flow_run_id, answer)
         except (NotFoundError, ServiceUnavailableError) as err:
             self._screen.line(f"approval: {err}")  # Tried again with the next look.
@@ -144,11 +151,12 @@ class Story:
         if self._interactive:
             self._screen.say(f"please approve: {self._prefect.run_page(row.flow_run_id)}", "bold magenta")
             return PERSON_WITHIN_S
-        self._screen.say(f"approved as {_me()} through Prefect's API, as the button does", "magenta")
+        self._screen.say(f"approved as {me()} through Prefect's API, as the button does", "magenta")
         return 0.0
 
 
-def _me() -> str:
+def me() -> str:
+    """Who plays the people."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

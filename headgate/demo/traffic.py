@@ -38,6 +38,7 @@ class Tally:
         labels: sent and taken. label_errors: batches of labels that were not taken.
         mistakes: the last few errors, in words.
         scanner: `old` or `new`.
+        seconds: POSIX second -> answers, right in truth, right by the label that is told; empty where nobody compares.
         started_at, at: POSIX seconds.
     """
 
@@ -49,6 +50,7 @@ class Tally:
     label_errors: int = 0
     mistakes: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     scanner: str = "old"
+    seconds: dict[str, list[int]] = field(default_factory=dict)
     started_at: float = field(default_factory=time.time)
     at: float = 0.0
 
@@ -71,6 +73,15 @@ class Tally:
         fresh = path.with_suffix(".part")
         fresh.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
         fresh.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request's body, the label that will be told of it, and the true one."""
+
+    body: bytes
+    told: str
+    truth: str
 
 
 def problem_with(reply: Reply) -> str | None:
@@ -177,6 +188,19 @@ class Replay:
         elif words:
             print(f"unknown order: {line.strip()!r}", file=sys.stderr)  # noqa: T201
 
+    def ask(self) -> Question:
+        """What is asked next."""
+        chosen = int(self._random.integers(len(self._scans)))
+        scan = self._scans[chosen]
+        if self.tally.scanner == "new":
+            scan = np.clip(scan + self._random.choice([-0.5, 0.0, 0.5], size=scan.shape), 0.0, 16.0)
+        label = str(self._labels[chosen])
+        return Question(self._prepared.body(scan), label, label)
+
+    def judge(self, question: Question, reply: Reply) -> str | None:  # noqa: ARG002 - others compare
+        """What is wrong with an answer, in words; None when nothing is."""
+        return problem_with(reply)
+
     async def _send(self, number: int) -> None:
         period_s = self._connections / self._rate
         loop = asyncio.get_running_loop()
@@ -189,21 +213,17 @@ class Replay:
                 turn = max(turn + period_s, loop.time() - period_s)
 
     async def _send_one(self, client: Client) -> None:
-        chosen = int(self._random.integers(len(self._scans)))
-        scan = self._scans[chosen]
-        if self.tally.scanner == "new":
-            scan = np.clip(scan + self._random.choice([-0.5, 0.0, 0.5], size=scan.shape), 0.0, 16.0)
+        question = self.ask()
         request_id = uuid.uuid4().hex
-        body = self._prepared.body(scan)
         headers = {"X-Request-Id": request_id, "X-User-Id": f"user-{self._random.integers(USERS):04d}"}
         try:
-            reply = await client.post("/invocations", body, headers)
+            reply = await client.post("/invocations", question.body, headers)
         except OSError as err:
             self.tally.count(None, f"{type(err).__name__}: {err}")
             return
-        self.tally.count(reply, problem_with(reply))
-        label = {"model": self.model, "request_id": request_id, "label": str(self._labels[chosen])}
-        self._due.append((time.monotonic() + self._random.uniform(*LABEL_DELAY_S), label))
+        self.tally.count(reply, self.judge(question, reply))
+        outcome = {"model": self.model, "request_id": request_id, "label": question.told}
+        self._due.append((time.monotonic() + self._random.uniform(*LABEL_DELAY_S), outcome))
 
     async def _send_labels(self, client: Client) -> None:
         while not self.stopped.is_set():
@@ -267,15 +287,15 @@ async def _obey_input(replay: Replay) -> None:
     replay.stopped.set()
 
 
-async def _main(given: argparse.Namespace) -> None:
+async def _main(kind: type[Replay], given: argparse.Namespace) -> None:
     rows = np.load(given.rows)
-    replay = Replay(given.gateway, given.model, rows["scans"], rows["labels"], rate=given.rate)
+    replay = kind(given.gateway, given.model, rows["scans"], rows["labels"], rate=given.rate)
     orders = asyncio.create_task(_obey_input(replay))
     await replay.run(given.report)
     orders.cancel()
 
 
-def main() -> None:
+def main(kind: type[Replay] = Replay) -> None:
     """Read the arguments and send until told to stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gateway", required=True, help="http://host:port")
@@ -283,7 +303,7 @@ def main() -> None:
     parser.add_argument("--rows", required=True, type=Path, help="npz with scans and labels")
     parser.add_argument("--report", required=True, type=Path, help="JSON file written every second")
     parser.add_argument("--rate", type=float, default=100.0, help="requests per second")
-    asyncio.run(_main(parser.parse_args()))
+    asyncio.run(_main(kind, parser.parse_args()))
 
 
 if __name__ == "__main__":

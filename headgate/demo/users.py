@@ -11,35 +11,39 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headgate.demo.fault import DemoError
-from headgate.demo.models import MODEL, Digits
 from headgate.settings import child_environment
 
 _ENDS_WITHIN_S = 20.0
 
 
 class Users:
-    """`python -m headgate.demo.traffic`, with the held-out scans.
+    """`python -m headgate.demo.traffic`, or another module that takes the same arguments.
 
     Args:
+        scans, labels: what is asked about, and the truth.
         folder: where the scans, the counts and the log go.
         rate: requests per second.
     """
 
-    def __init__(self, gateway: str, data: Digits, folder: Path, *, rate: float) -> None:
+    def __init__(
+        self,
+        gateway: str,
+        scans: NDArray[np.float64],
+        labels: NDArray[Any],
+        folder: Path,
+        *,
+        rate: float,
+        model: str,
+        module: str = "headgate.demo.traffic",
+    ) -> None:
         self._report, self._log = folder / "traffic.json", folder / "traffic.log"
+        self._report.unlink(missing_ok=True)
         rows = folder / "scans.npz"
-        np.savez(rows, scans=data.held_out, labels=data.held_out_digits)
-        self._command = [
-            sys.executable,
-            "-m",
-            "headgate.demo.traffic",
-            "--gateway",
-            gateway,
-            "--model",
-            MODEL,
-        ]
+        np.savez(rows, scans=scans, labels=labels)
+        self._command = [sys.executable, "-m", module, "--gateway", gateway, "--model", model]
         self._command += ["--rows", str(rows), "--report", str(self._report), "--rate", f"{rate:g}"]
         self._process: subprocess.Popen[str] | None = None
 
@@ -62,7 +66,7 @@ class Users:
         self.stop()
 
     def order(self, line: str) -> None:
-        """Tell them: `scanner new`, `stop`."""
+        """Tell them: `stop`, or what their module knows (`scanner new`)."""
         pipe = self._input()
         pipe.write(line + "\n")
         pipe.flush()
