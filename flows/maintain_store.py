@@ -2,7 +2,7 @@
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from tasks.maintain import archive_and_drop, deliver_artifacts, fold_and_drop
 from tasks.overtime import in_time
@@ -17,8 +17,9 @@ def maintain_store() -> State[None]:
     """
     with in_time("maintain_store"):
         folded = fold_and_drop()
-        archived = archive_and_drop()
+        archived, well = archive_and_drop()
         # Last, since it is what fails while the bucket is away: the run says so, and everything else was done.
         delivered = deliver_artifacts()
     done = "folded" if folded else "another process folds right now"
-    return Completed(message=f"{done}; {archived}; {delivered}")
+    message = f"{done}; {archived}; {delivered}"
+    return Completed(message=message) if well else Failed(message=message)

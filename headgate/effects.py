@@ -100,8 +100,13 @@ def deliver(services: "Services", rollout_id: str | None = None) -> int:
 
 
 def _export_some(services: "Services") -> None:
-    """After everything else, and never for long: the judging waits behind this."""
+    """After everything else, and never for long: the judging waits behind this.
+
+    A place that was found away is not asked here again, its time-outs take longer than a cut may; `maintain_store` does.
+    """
     try:
+        if services.artifacts.is_away:
+            return
         export_evidence(services, limit=EXPORTS_AT_ONCE, budget_s=EXPORT_BUDGET_S)
     except ArtifactsUnavailableError as err:
         logger.debug("evidence waits in PostgreSQL: %s", err)  # Told once, when the place was found away.

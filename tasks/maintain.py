@@ -11,6 +11,8 @@ from headgate.exporting import export_evidence
 from headgate.watch import utc_now
 from tasks.parts import parts
 
+_ANY_KEY = "evidence"
+
 
 @task(cache_policy=NO_CACHE)
 def fold_and_drop() -> bool:
@@ -25,6 +27,8 @@ def deliver_artifacts() -> str:
     """Deliver what waits for the artifact store, copy evidence there, take away what dead writers left."""
     artifacts = parts().artifacts
     delivered, exported = artifacts.deliver_pending(), export_evidence(parts())
+    # With nothing to deliver nobody would have asked: a place that is away fails the run.
+    artifacts.stat(_ANY_KEY)
     said = f"{delivered} object(s) delivered, {exported} record(s) of evidence copied"
     try:
         artifacts.tidy()
@@ -34,11 +38,12 @@ def deliver_artifacts() -> str:
 
 
 @task(cache_policy=NO_CACHE)
-def archive_and_drop() -> str:
-    """Archive days that are old enough, drop those past their time that are archived; says what was done."""
+def archive_and_drop() -> tuple[str, bool]:
+    """Archive days that are old enough, drop those past their time that are archived; what was done, and whether all went well."""
     settings = parts().settings
     if settings.artifacts is None:
-        return f"days are dropped after {settings.keep_days} days, unarchived: HEADGATE_ARTIFACTS is not set"
+        said = f"days are dropped after {settings.keep_days} days, unarchived: HEADGATE_ARTIFACTS is not set"
+        return said, True
     kept = keep_log(
         parts().store,
         parts().artifacts,
@@ -47,4 +52,4 @@ def archive_and_drop() -> str:
         keep_days=settings.keep_days,
         work=settings.home / "archiving",
     )
-    return str(kept)
+    return str(kept), kept.problem is None

@@ -56,7 +56,7 @@ def archive_day(
     _, counts = store.count_day(day, (tenant, model))
     if (tenant, model) not in counts:
         return None
-    if is_current(earlier, counts[tenant, model], place.place):
+    if is_current(earlier, counts[tenant, model], place.place) and is_there(place, earlier):
         return earlier
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work) as folder:
@@ -72,6 +72,16 @@ def archive_day(
 def is_current(earlier: ArchivedDay | None, count: tuple[int, int], place: str) -> bool:
     """Whether a place has just so many rows and labels of a day."""
     return earlier is not None and earlier.place == place and (earlier.rows, earlier.labels) == count
+
+
+def is_there(place: Artifacts, earlier: ArchivedDay | None) -> bool:
+    """Whether the file that was written is in the place yet: it may have been deleted since.
+
+    Raises:
+        ArtifactsUnavailableError: the place is away.
+    """
+    found = None if earlier is None else place.stat(earlier.key)
+    return earlier is not None and found is not None and found.sha256 == earlier.sha256
 
 
 def _written(

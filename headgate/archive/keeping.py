@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from headgate.archive.days import archive_day, direct, is_current
+from headgate.archive.days import archive_day, direct, is_current, is_there
 from headgate.artifacts import Artifacts
 from headgate.errors import (
     ArtifactsUnavailableError,
@@ -146,6 +146,7 @@ class _Run:
             subject
             for subject, count in sorted(counts.items())
             if not is_current(earlier.get(subject), count, name)
+            or not is_there(self.place, earlier.get(subject))
         ]
         good = 0
         for number, subject in enumerate(wanted):
@@ -166,9 +167,13 @@ class _Run:
             one = archive_day(self.store, self.place, *subject, day, work=self.work)
         except ServiceUnavailableError:
             raise
-        except HeadgateError as err:  # The other models' days go on.
+        except (
+            HeadgateError,
+            ValueError,
+            TypeError,
+        ) as err:  # Rows that Arrow can't take too; the other models' days go on.
             logger.exception("log: %s of %s/%s stays in PostgreSQL", day, *subject)
-            self.kept.problem = str(err)
+            self.kept.problem = f"{day} of {'/'.join(subject)} stays in PostgreSQL: {err}"
             return False
         if one is not None:
             self.kept.files, self.kept.rows = self.kept.files + 1, self.kept.rows + one.rows
@@ -177,10 +182,15 @@ class _Run:
 
     def _release(self, day: date) -> bool:
         for _ in range(2):
-            if self.store.release_day(day, self.place.place):
+            if self._all_there(day) and self.store.release_day(day, self.place.place):
                 self.kept.dropped.append(day)
                 return True
-            # Rows or labels came since it was counted.
+            # Rows or labels came since it was counted, or somebody deleted a file.
             if not self._archive(day):
                 break
         return False
+
+    def _all_there(self, day: date) -> bool:
+        """What was written months ago is looked for once more before the only other copy goes."""
+        kept = self.store.archived_kept(day).values()
+        return all(is_there(self.place, one) for one in kept if one.place == self.place.place)

@@ -71,6 +71,11 @@ class PendingArtifacts:
         """As `Artifacts.place`."""
         return self.direct.place
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the last one who asked the place found it away; nobody is asked now."""
+        return self._room.tally.away_since is not None
+
     def put(self, key: str, data: bytes | Path, content_type: str = BINARY) -> Stored:
         """Write an object, or let it wait (`Stored.waiting`) while the place is away or earlier ones wait.
 

@@ -108,8 +108,10 @@ class Figures:
                 one.answers[row.prediction] += 1
             for name in self._meant:
                 self._mean(meant.setdefault((row.version, name), []), name, row)
+            # Likewise here: a regression's answers are nearly all different.
+            answer = "right" if cell[0] is None else cell[0]
             for name in self._fairness:
-                one.groups.setdefault(name, Groups()).add(_value(name, row), row.prediction, row.label)
+                one.groups.setdefault(name, Groups()).add(_value(name, row), answer, cell[1])
         for (version, cell), given in confidences.items():
             # Cells may have been pooled since the row was seen.
             cell = _pooled(cell) if self._many else cell

@@ -79,7 +79,7 @@ class ValidationSpec(SpecModel):
 class TrainerSpec(SpecModel):
     """The user's own training: a command or a Python callable (docs/retraining.md)."""
 
-    command: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = Field(None, min_length=1)
     callable: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     parameters: dict[str, Any] = Field(default_factory=dict)
     timeout: PositiveDuration = timedelta(hours=2)

@@ -69,7 +69,7 @@ def advance(
                 break
         if not one.live:
             working.clear(services, one)
-        if one.phase is P.AWAITING_APPROVAL:
+        if mine and one.phase is P.AWAITING_APPROVAL:
             one = ask(services, one)
     return one
 
@@ -167,7 +167,7 @@ def _not_trained(
         words = next((line for line in reversed(err.log_tail.splitlines()) if line.strip()), "")
         last = f", its last words: {words.strip()[:200]}" if words else ""
         why = f"training failed: {err.problem}{last}; {err.args[1]}"
-        return save(services, one, machine.failed(kept, why, clock()))
+        return save(services, one, machine.failed(kept, why, clock(), err.traffic or machine.SERVES))
     return save(services, one, machine.failed(one, str(err), clock()))
 
 
@@ -179,7 +179,7 @@ def _validate_and_register(
         made = working.own_version(services, one) if one.validated else None
         if made is not None:
             return save(services, one, machine.registered(one, made, clock()))
-        stopped = machine.stand(one, look(services, spec, clock(), one))
+        stopped = machine.stand(one, look(services, spec, clock(), one)) or machine.overdue(one, clock())
         if stopped is not None:
             return save(services, one, stopped)
         work = working.load_work(services, one)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from headgate.core.retraining import machine
 from headgate.core.retraining.state import Retraining, RetrainingPhase
 from headgate.effects import orchestrator_of
-from headgate.errors import HeadgateError, NotFoundError
+from headgate.errors import ConflictError, HeadgateError, NotFoundError
+from headgate.retraining import working
 from headgate.retraining.telling import tell
 
 if TYPE_CHECKING:
@@ -43,7 +44,11 @@ def ask(services: "Services", one: Retraining) -> Retraining:
         logger.warning("%s can be answered by the command line alone: %s", one.id, err)
         return one
     after = replace(one, consent=replace(consent, flow_run_id=run.id))
-    return services.store.move_retraining(one, after, actor="headgate")
+    try:
+        return services.store.move_retraining(one, after, actor="headgate")
+    except ConflictError as err:
+        logger.info("%s was answered while it was asked: %s", one.id, err)
+        return services.store.retraining(one.id)
 
 
 def close(services: "Services", one: Retraining) -> None:
@@ -82,6 +87,8 @@ def decide(
     if via != "prefect":
         close(services, before)
     tell(services, written)
+    if not written.live:
+        _clear(services, written)
     return written
 
 
@@ -102,7 +109,15 @@ def cancel(
     written = services.store.move_retraining(before, after, actor=by)
     close(services, before)
     tell(services, written)
+    _clear(services, written)
     return written
+
+
+def _clear(services: "Services", one: Retraining) -> None:
+    """Delete its rows and its candidate; where a process is at it, that one does once it has ended."""
+    with services.store.retraining_lock(one.id) as free:
+        if free:
+            working.clear(services, one)
 
 
 def find(services: "Services", name: str, tenant: str | None = None) -> Retraining:

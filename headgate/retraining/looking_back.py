@@ -1,5 +1,6 @@
 """Former champions on the newest labelled rows: what comes back in a market was often learnt once, and need not be trained."""
 
+import hashlib
 import logging
 import shutil
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from headgate.core.retraining.circumstances import Ask, Circumstances
 from headgate.core.retraining.safeguards import judge_safeguards
 from headgate.core.retraining.state import Trigger
 from headgate.core.validation.better import proven_better
-from headgate.errors import HeadgateError, StoreUnavailableError
-from headgate.retraining.surroundings import read_surroundings
+from headgate.errors import HeadgateError, ServiceUnavailableError, StoreUnavailableError
+from headgate.retraining.surroundings import look, read_surroundings
 
 if TYPE_CHECKING:
     from headgate.services import Services
-    from headgate.training import TrainingData
+    from headgate.training import TrainingData, Validation
 
 logger = logging.getLogger(__name__)
 ACTOR = "headgate"
@@ -66,7 +67,8 @@ def look_back(
     found = []
     for spec in specs:
         try:
-            found.append(_look_back(services, around.of(spec)))
+            with services.store.retraining_lock(f"look-back:{spec.tenant}/{spec.model}") as mine:
+                found.append(_look_back(services, around.of(spec), now) if mine else _elsewhere(spec))
         except StoreUnavailableError:
             raise
         except HeadgateError as err:
@@ -77,16 +79,24 @@ def look_back(
     return found
 
 
-def _look_back(services: "Services", seen: Circumstances) -> LookedBack:
-    spec, champion = seen.spec, seen.champion
+def _elsewhere(spec: MonitoringSpec) -> LookedBack:
+    return LookedBack(spec.tenant, spec.model, "another run is at it")
+
+
+def _in_the_way(seen: Circumstances) -> str:
+    """The safeguards that stand in the way; empty when none does."""
     ask = Ask(Trigger.SCHEDULE, ACTOR, seen.severity)
-    ways = [
-        one
+    return "; ".join(
+        f"{one.name}: {one.sentence}"
         for one in judge_safeguards(ask, seen)
         if one.name not in APART and (one.in_the_way or one.stand == "asks")
-    ]
-    if ways or champion is None:
-        told = "; ".join(f"{one.name}: {one.sentence}" for one in ways)
+    )
+
+
+def _look_back(services: "Services", seen: Circumstances, now: datetime | None) -> LookedBack:
+    spec, champion = seen.spec, seen.champion
+    told = _in_the_way(seen)
+    if told or champion is None:
         return LookedBack(spec.tenant, spec.model, f"in the way: {told}")
     former = {
         version: since
@@ -95,17 +105,21 @@ def _look_back(services: "Services", seen: Circumstances) -> LookedBack:
     }
     if not former:
         return LookedBack(spec.tenant, spec.model, "no other version has been champion")
-    folder = services.settings.home / "looking-back" / f"{spec.tenant}-{spec.model}"
+    # Not by its names: they may hold a slash, and MLflow reads a path's %.
+    name = hashlib.sha256(f"{spec.tenant}/{spec.model}".encode()).hexdigest()[:16]
+    folder = services.settings.home / "looking-back" / name
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        return _contest(services, seen, champion, former, folder.resolve())
+        found = _contest(services, seen, champion, former, folder.resolve())
+        return found if isinstance(found, LookedBack) else _offer(services, spec, champion, *found, now)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _contest(
     services: "Services", seen: Circumstances, champion: str, former: dict[str, datetime], folder: Path
-) -> LookedBack:
+) -> LookedBack | tuple[str, str]:
+    """The version that is proven best and how; or why there is none."""
     from headgate import training
 
     spec, registry = seen.spec, services.registry
@@ -137,8 +151,24 @@ def _contest(
         said = f"on {rows} none is proven better than version {champion} (tried: {tried}); it serves on"
         return LookedBack(spec.tenant, spec.model, said)
     best = min(proven, key=proven.__getitem__)
-    held_by = registry.offer_challenger(spec.model, best)
-    better = f"version {best}, champion once, is right more often than version {champion} on {rows} (p {proven[best]:.4f})"
+    return (
+        best,
+        f"version {best}, champion once, is right more often than version {champion} on {rows} (p {proven[best]:.4f})",
+    )
+
+
+def _offer(
+    services: "Services", spec: MonitoringSpec, champion: str, best: str, better: str, now: datetime | None
+) -> LookedBack:
+    """Name it challenger if everything still holds: the contest took minutes to hours."""
+    current = services.store.monitoring_spec(spec.tenant, spec.model) or spec
+    seen = look(services, current, now or datetime.now(UTC))
+    told = _in_the_way(seen)
+    if current.mode != "automatic" or seen.champion != champion:
+        told = told or f"mode {current.mode}, version {seen.champion} serves now"
+    if told:
+        return LookedBack(spec.tenant, spec.model, f"{better}, but meanwhile in the way: {told}")
+    held_by = services.registry.offer_challenger(spec.model, best)
     if held_by is not None:
         return LookedBack(
             spec.tenant, spec.model, f"{better}, but version {held_by} holds the alias `challenger`"
@@ -155,10 +185,28 @@ def _proven(
     serving: Path,
     folder: Path,
 ) -> float | None:
+    try:
+        found = _beside(services, spec, data, version, serving, folder)
+    except ServiceUnavailableError:
+        raise
+    except HeadgateError as err:
+        # Deleted in MLflow, or it can't be loaded any more: the others are looked at all the same.
+        logger.warning("version %s of %s can't be tried: %s", version, spec.model, err)
+        return None
+    return proven_better(found.findings, spec.validation.alpha)
+
+
+def _beside(
+    services: "Services",
+    spec: MonitoringSpec,
+    data: "TrainingData",
+    version: str,
+    serving: Path,
+    folder: Path,
+) -> "Validation":
     from headgate import training
     from headgate.training.keeper import size_mb
 
     path = services.registry.download(spec.model, version, folder / f"version-{version}")
     known = training.Trained(path, {}, {}, folder / "none.log", 0.0, 0.0, size_mb(path), "none: it exists")
-    found = training.validate(spec, data, known, serving, folder / f"beside-{version}")
-    return proven_better(found.findings, spec.validation.alpha)
+    return training.validate(spec, data, known, serving, folder / f"beside-{version}")

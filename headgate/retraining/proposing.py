@@ -12,7 +12,7 @@ from headgate.core.retraining.circumstances import Ask, Circumstances
 from headgate.core.retraining.safeguards import AUTOMATIC_MODES, judge_safeguards
 from headgate.core.retraining.state import Retraining, Safeguard, Trigger
 from headgate.core.retraining.triggers import TriggerState, judge_triggers
-from headgate.errors import ConflictError, NotFoundError
+from headgate.errors import BadRequestError, ConflictError, NotFoundError
 from headgate.retraining.surroundings import look, read_surroundings
 from headgate.retraining.telling import tell
 
@@ -139,9 +139,13 @@ def retrain(
         now: the time that is judged by; None = the clock's.
 
     Raises:
-        NotFoundError: the model has no monitoring spec.
+        BadRequestError: nobody's name is given. NotFoundError: the model has no monitoring spec.
         ConflictError: one is live already, or a safeguard stands in the way; nothing was changed.
     """
+    if not actor.strip():
+        raise BadRequestError(
+            "actor", actor, "be the name of who asks, since a person's word replaces approval"
+        )
     spec = monitored(services, model, tenant)
     seen = look(services, spec, now or datetime.now(UTC))
     ask = Ask(Trigger.MANUAL, actor, seen.severity, (), anyway)

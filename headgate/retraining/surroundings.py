@@ -23,6 +23,7 @@ Key = tuple[str, str]
 """(tenant, model)."""
 _MANY = 200
 """Models from which on reports are read of all at once."""
+_UNDER_WAY = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,8 @@ def read_surroundings(services: "Services", specs: Sequence[MonitoringSpec], now
     for one in store.live_retrainings():
         live[one.model].append(one)
     quarantined: dict[Key, list[tuple[date, date]]] = defaultdict(list)
-    reach = now.date() - max((spec.retrain.train_on for spec in specs), default=timedelta())
+    # Farther than training reaches now: what is under way was cut some days ago.
+    reach = now.date() - max((spec.retrain.train_on for spec in specs), default=timedelta()) - _UNDER_WAY
     tenant, model = keys[0] if len(keys) == 1 else (None, None)
     for window in store.quarantines(tenant, model, first=reach):
         quarantined[window.tenant, window.model].append((window.first, window.last))

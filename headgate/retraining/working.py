@@ -125,8 +125,11 @@ def validate(
     from headgate import training
 
     data, made = work
-    folder = data.folder.parent / f"validation-{champion}"
-    beside = _champion(services, one)
+    # Other limits, or another champion, are another validation.
+    asked = f"{spec.validation.model_dump_json()} {spec.metrics.positive_label}"
+    limits = hashlib.sha256(asked.encode()).hexdigest()[:8]
+    folder = data.folder.parent / f"validation-{champion}-{limits}"
+    beside = _fetched(services, one, champion)
     return training.validate(spec, data, made, beside, folder, cancelled=called_off(services, one))
 
 
@@ -136,12 +139,20 @@ def register(
     """Make the version and name it challenger; a version of this retraining that is there already is taken.
 
     Raises:
-        RegistryUnavailableError: MLflow can't be reached; call again.
+        TrainingCancelledError: called off meanwhile; it has no alias.
+        RegistryUnavailableError, StoreUnavailableError: MLflow or PostgreSQL can't be reached; call again.
     """
     from headgate import training
 
     return training.register(
-        services.registry, one.id, spec, *work, validation, champion=one.champion, reason=one.reason
+        services.registry,
+        one.id,
+        spec,
+        *work,
+        validation,
+        champion=one.champion,
+        reason=one.reason,
+        called_off=lambda: _is_off(services, one),
     )
 
 
@@ -178,7 +189,12 @@ def called_off(services: "Services", one: Retraining) -> Callable[[], bool]:
 
     def ask() -> bool:
         if not seen["off"] and time.monotonic() - seen["at"] >= LOOK_EVERY_S:
-            seen["off"] = float(_is_off(services, one))
+            try:
+                seen["off"] = float(_is_off(services, one))
+            except StoreUnavailableError as err:
+                logger.warning(
+                    "whether %s is called off can't be seen, it is looked at again: %s", one.id, err
+                )
             seen["at"] = time.monotonic()
         return bool(seen["off"])
 
@@ -187,21 +203,23 @@ def called_off(services: "Services", one: Retraining) -> Callable[[], bool]:
 
 def _is_off(services: "Services", one: Retraining) -> bool:
     store = services.store
-    try:
-        if store.retraining(one.id).phase is not one.phase:
-            return True
-        if one.by_hand:
-            return False
-        spec = store.monitoring_spec(one.tenant, one.model)
-        return spec is None or spec.mode not in AUTOMATIC_MODES or not own_flag(services, one.tenant)
-    except StoreUnavailableError as err:
-        logger.warning("whether %s is called off can't be seen now, it is looked at again: %s", one.id, err)
+    current = store.retraining(one.id)
+    # More attempts: our lock was lost with its connection, and another process works in the same folder.
+    if (current.phase, current.attempts) != (one.phase, one.attempts):
+        return True
+    if one.by_hand:
         return False
+    spec = store.monitoring_spec(one.tenant, one.model)
+    return spec is None or spec.mode not in AUTOMATIC_MODES or not own_flag(services, one.tenant)
 
 
 def _champion(services: "Services", one: Retraining) -> Path:
     champion = services.registry.view(one.model).champion
     if champion is None:
         raise ConfigError(f"{one.model}@champion", None, "be set to the version that serves now")
-    folder = folder_of(services, one) / f"champion-{champion}"
-    return services.registry.download(one.model, champion, folder)
+    return _fetched(services, one, champion)
+
+
+def _fetched(services: "Services", one: Retraining, version: str) -> Path:
+    folder = folder_of(services, one) / f"champion-{version}"
+    return services.registry.download(one.model, version, folder)

@@ -162,13 +162,16 @@ class Maintenance(Part):
             How many days were dropped whole.
         """
         with self.db.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 0")
+            cursor.execute("DELETE FROM predictions_default WHERE time < %s", [before])
+        # By itself: dropping a part of the log locks all of it until the commit, and nothing is written meanwhile.
+        with self.db.cursor() as cursor:
             cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'")
             last_day = (before - timedelta(days=1)).date()
+            # A day goes once all of it is old: row by row would read the whole day every few minutes.
             old = [name for name in day_tables(cursor) if name[len(_PREFIX) :] <= f"{last_day:%Y%m%d}"]
             for name in old:
                 cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
-            # A day goes once all of it is old: row by row would read the whole day every few minutes.
-            cursor.execute("DELETE FROM predictions_default WHERE time < %s", [before])
             mark_dropped(cursor, last_day)
         self.drop_outcomes(before)
         return len(old)

@@ -1,4 +1,4 @@
-"""What can go wrong on the way to a retrained version. In every case the champion serves on, unchanged."""
+"""What can go wrong on the way to a retrained version. The champion serves on, unchanged, unless a trainer moved aliases."""
 
 from headgate.errors import HeadgateError
 
@@ -17,10 +17,15 @@ class TooFewLabelsError(HeadgateError):
 
 
 class TrainingFailedError(HeadgateError):
-    """The trainer did not bring a usable model; `args` is (problem, advice, the end of its log)."""
+    """The trainer did not bring a usable model; `args` is (problem, advice, the end of its log, what became of traffic)."""
 
-    def __init__(self, problem: str, advice: str, log_tail: str = "") -> None:
-        super().__init__(problem, advice, log_tail)
+    def __init__(self, problem: str, advice: str, log_tail: str = "", traffic: str = _UNCHANGED) -> None:
+        super().__init__(problem, advice, log_tail, traffic)
+
+    @property
+    def traffic(self) -> str | None:
+        """What became of traffic; None = nothing, as is usual."""
+        return None if self.args[3] == _UNCHANGED else str(self.args[3])
 
     @property
     def problem(self) -> str:
@@ -33,9 +38,9 @@ class TrainingFailedError(HeadgateError):
         return str(self.args[2])
 
     def __str__(self) -> str:
-        problem, advice, log_tail = self.args
+        problem, advice, log_tail, traffic = self.args
         shown = f"\nthe end of its log:\n{log_tail}" if log_tail else ""
-        return f"training failed: {problem}; {_UNCHANGED}; {advice}{shown}"
+        return f"training failed: {problem}; {traffic}; {advice}{shown}"
 
 
 class TrainingCancelledError(HeadgateError):

@@ -5,6 +5,7 @@ it is what starts the rollout.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from headgate.errors import BadRequestError
 from headgate.registry import Registry
 from headgate.training import card
 from headgate.training.data import MANIFEST, TrainingData
+from headgate.training.problems import TrainingCancelledError
 from headgate.training.run import Trained
 from headgate.training.runs import (
     client_of,
@@ -48,7 +50,7 @@ class Registered:
     held_by: str | None
 
 
-def register(
+def register(  # noqa: PLR0913 - what the version's lineage consists of
     registry: Registry,
     retraining_id: str,
     spec: MonitoringSpec,
@@ -58,13 +60,16 @@ def register(
     *,
     champion: str | None,
     reason: str = "",
+    called_off: Callable[[], bool] = lambda: False,
 ) -> Registered:
     """Log the run, make the version, name it challenger; what is there already of this retraining is taken.
 
     Args:
         champion: the version that it was compared with; None = there was none. reason: why it was retrained, a sentence.
+        called_off: asked before the version is made, and before it is named.
 
     Raises:
+        TrainingCancelledError: `called_off` said so; no version has got the alias.
         BadRequestError: it did not pass its validation, or MLflow refuses a name.
         RegistryUnavailableError: MLflow can't be reached; call again.
     """
@@ -77,10 +82,12 @@ def register(
         version = _existing(client, spec.model, run_id)
         if version is None:
             log_folder(client, run_id, trained.model, _MODEL)
+            _refuse_called_off(called_off)
             written = card.write_card(spec, retraining_id, data, trained, validation, champion, reason)
             tags = card.tags(spec, retraining_id, data, trained, validation, champion)
             version = _make_version(client, spec.model, run_id, written, tags)
         client.set_terminated(run_id, "FINISHED")
+        _refuse_called_off(called_off)
         held_by = _offer(registry, client, spec.model, version)
     is_challenger = registry.view(spec.model).challenger == version
     return Registered(version, run_id, is_challenger, held_by)
@@ -174,6 +181,12 @@ def _description(written: str) -> str:
         return written
     more = f"\n… the whole card: {_CARD} of the run"
     return written[: _DESCRIPTION_CHARS - len(more)] + more
+
+
+def _refuse_called_off(called_off: Callable[[], bool]) -> None:
+    # Uploading a model takes minutes, in which a person or the flag may end it.
+    if called_off():
+        raise TrainingCancelledError("the registration")
 
 
 def _offer(registry: Registry, client: Any, model: str, version: str) -> str | None:

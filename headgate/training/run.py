@@ -243,7 +243,7 @@ def _look_at_registry(
         advice = (
             "put the aliases back if nobody meant that (`headgate rollback`), and let only headgate set them"
         )
-        raise TrainingFailedError(problem, advice, tail(folder / LOG))
+        raise TrainingFailedError(problem, advice, tail(folder / LOG), "traffic follows these aliases now")
     return [f"{told}; they have no alias and get no traffic, delete them in MLflow if nobody needs them"]
 
 

@@ -122,6 +122,31 @@ def test_the_sweep_takes_evidence_along_and_a_bucket_that_is_away_does_not_hold_
     assert services.store.exported_until(services.artifacts.place) == 2
 
 
+def test_the_sweep_does_not_ask_a_place_again_that_was_found_away(
+    services: Services, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded(services)
+    gate.close()
+    deliver(services)
+    asked: list[object] = []
+    monkeypatch.setattr(PendingArtifacts, "put_now", lambda *given: asked.append(given))
+    deliver(services)
+
+    assert services.artifacts.is_away
+    assert asked == []
+
+
+def test_housekeeping_fails_while_the_place_is_away_though_nothing_is_to_be_delivered(
+    services: Services, gate: Gate
+) -> None:
+    with using(services):
+        gate.close()
+        with pytest.raises(ArtifactsUnavailableError):
+            deliver_artifacts.fn()
+        gate.open()
+        assert deliver_artifacts.fn().startswith("0 object(s) delivered, 0 record(s)")
+
+
 def test_a_new_place_gets_all_evidence(services: Services, tmp_path: Path, url: str) -> None:
     recorded(services)
     export_evidence(services)
@@ -146,9 +171,12 @@ def test_housekeeping_folds_archives_drops_and_delivers(services: Services, fill
         back = (fold_and_drop.fn(), archive_and_drop.fn(), deliver_artifacts.fn())
 
     assert away[0] is True
-    assert "archived 0 day(s), 0 file(s)" in away[1]
-    assert "stay in PostgreSQL until they are archived" in away[1]
-    assert "archived 1 day(s), 1 file(s), 3 rows" in back[1]
+    said, well = away[1]
+    assert not well
+    assert "archived 0 day(s), 0 file(s)" in said
+    assert "stay in PostgreSQL until they are archived" in said
+    assert back[1][1]
+    assert "archived 1 day(s), 1 file(s), 3 rows" in back[1][0]
     assert back[2] == "1 object(s) delivered, 2 record(s) of evidence copied"
 
 
@@ -159,8 +187,9 @@ def test_without_a_place_that_was_asked_for_days_are_dropped_unarchived_and_that
     fill(datetime.now(UTC).date() - timedelta(days=8), 3)
     with using(Services(Settings(home=tmp_path, database_url=url, keep_days=7))):
         fold_and_drop.fn()
-        said = archive_and_drop.fn()
+        said, well = archive_and_drop.fn()
 
+    assert well
     assert said == "days are dropped after 7 days, unarchived: HEADGATE_ARTIFACTS is not set"
     assert query("SELECT count(*) FROM predictions") == [(0,)]
     assert not (tmp_path / "artifacts").exists()

@@ -115,6 +115,31 @@ def test_a_day_that_stays_is_counted_again_after_a_week(
     assert store.archived(*MODEL, KEPT, KEPT)[0].labels == 2
 
 
+def test_a_file_that_was_deleted_from_the_place_is_written_anew_before_its_day_leaves(
+    store: Store, place: Artifacts, fill: Any, query: Any, tmp_path: Path
+) -> None:
+    fill(PAST, 3)
+    keep(store, place, tmp_path, keep_days=400)
+    (one,) = store.archived(*MODEL, PAST, PAST)
+    place.delete(one.key)
+    kept = keep(store, place, tmp_path)
+
+    assert (kept.files, kept.dropped, names(query)) == (1, [PAST], [])
+    assert archived(store, place, PAST) == [f"{PAST}-{number}" for number in range(3)]
+
+
+def test_with_the_bucket_away_a_day_that_is_archived_stays_too(
+    store: Store, guarded: S3Artifacts, gate: Gate, fill: Any, query: Any, tmp_path: Path
+) -> None:
+    fill(PAST, 3)
+    keep(store, guarded, tmp_path, keep_days=400)
+    gate.close()
+    kept = keep(store, guarded, tmp_path)
+
+    assert (kept.dropped, kept.overdue, len(names(query))) == ([], [PAST], 3)
+    assert "can't be used" in str(kept.problem)
+
+
 def test_rows_that_come_after_their_day_has_left_are_a_further_part(
     store: Store, place: Artifacts, fill: Any, query: Any, tmp_path: Path
 ) -> None:

@@ -10,9 +10,12 @@ import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss
 
 from headgate.collecting.days import collect_day
+from headgate.collecting.figures import Figures
 from headgate.core.drift.columns import PREDICTION
+from headgate.core.monitoring import MetricsSpec
 from headgate.store import Store
 from headgate.store.performance import VersionDay
+from headgate.store.raw_days import RawRow
 from tests.collecting.making import MONDAY, Traffic, answers, people
 
 DAY = timedelta(days=1)
@@ -173,6 +176,16 @@ def test_business_figures_and_fairness_are_told_per_version(store: Store, traffi
     gaps = one.fairness["sex"]["gaps"]
     assert gaps["selection_rate_difference"] == pytest.approx(0.5)
     assert set(gaps) == {"accuracy_difference", "selection_rate_difference", "equal_opportunity_difference"}
+
+
+def test_fairness_of_many_different_answers_keeps_right_and_wrong_only() -> None:
+    row = RawRow("1", "champion", "default", "", None, None, None, None, {"sex": "f"}, None)
+    found = Figures(MetricsSpec(fairness=("sex",)), None)
+    found.add(row._replace(prediction=str(n), label=str(n + n % 2)) for n in range(5_000))
+    (one,) = found.days(MONDAY)
+
+    assert one.fairness["sex"]["values"]["f"] == {"rows": 5_000, "outcomes": 5_000, "accuracy": 0.5}
+    assert len(found._versions["1"].groups["sex"].cells) < 100
 
 
 def test_of_three_classes_there_is_accuracy_but_no_pr_auc_and_it_is_said(

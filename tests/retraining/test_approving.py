@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 
 from headgate.core.retraining.state import Retraining, RetrainingPhase
-from headgate.errors import ConflictError, IllegalVerbError, NotFoundError
-from headgate.retraining import asking
+from headgate.errors import BadRequestError, ConflictError, IllegalVerbError, NotFoundError
+from headgate.retraining import asking, working
 from headgate.retraining.advancing import LIGHT, advance, advance_all
-from headgate.retraining.proposing import propose
+from headgate.retraining.proposing import propose, retrain
 from headgate.retraining.status import retraining_json
 from headgate.retraining.telling import artifact_key, story
 from tests.retraining.world import NOW, TENANT, World, write_reports
@@ -79,12 +79,20 @@ def test_an_answer_after_its_time_is_refused(quiet: World) -> None:
 
 def test_called_off_it_ends_and_twice_is_once(quiet: World) -> None:
     one = waiting(quiet)
+    folder = working.folder_of(quiet.services, one)
+    folder.mkdir(parents=True)
     first = asking.cancel(quiet.services, one.id, by="anna", reason="not now", now=NOW)
 
+    assert not folder.exists()
     assert asking.cancel(quiet.services, one.id, by="anna", now=NOW) == first
     assert first.phase is P.CANCELLED
     with pytest.raises(NotFoundError):
         asking.cancel(quiet.services, "nothing", by="anna")
+
+
+def test_nobody_asks_without_a_name(quiet: World) -> None:
+    with pytest.raises(BadRequestError, match="actor"):
+        retrain(quiet.services, quiet.model, TENANT, actor=" ", reason="")
 
 
 def test_a_retraining_is_found_by_its_id_or_its_model(quiet: World) -> None:

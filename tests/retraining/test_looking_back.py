@@ -2,9 +2,11 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from headgate import training
 from headgate.core.monitoring import AUTO_RETRAIN_FLAG
 from headgate.core.validation.better import proven_better
 from headgate.core.validation.finding import Finding
@@ -52,6 +54,7 @@ def served_before(world: World, candidate: Path, mlflow_uri: str) -> World:
     return world
 
 
+@pytest.mark.slow
 def test_a_former_champion_that_is_proven_better_gets_the_alias(served_before: World) -> None:
     """Issue 5, must be shown 2: nothing is trained, and the champion serves until the gates have let it through."""
     world = served_before
@@ -74,3 +77,31 @@ def test_nobody_is_offered_while_the_flag_is_off_or_nobody_was_champion(world: W
     [found] = look_back(world.services, NOW)
     assert found.version is None
     assert "flag" in found.sentence
+
+
+def test_the_flag_switched_off_while_it_is_tried_keeps_the_alias_away(
+    served_before: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AR-04: trying five versions takes long; what held at its begin is looked at again."""
+    world, real = served_before, training.validate
+
+    def switch_off(*given: Any, **named: Any) -> Any:
+        world.store.switch_flags([AUTO_RETRAIN_FLAG], enabled=False, actor="test")
+        return real(*given, **named)
+
+    monkeypatch.setattr(training, "validate", switch_off)
+    [found] = look_back(world.services, NOW)
+
+    assert found.version is None
+    assert "meanwhile in the way: flag" in found.sentence
+    assert world.services.registry.view(world.model).challenger is None
+
+
+def test_a_former_champion_that_was_deleted_is_passed_over(served_before: World) -> None:
+    world = served_before
+    world.client().delete_registered_model_alias(world.model, "old")
+    world.client().delete_model_version(world.model, "2")
+    [found] = look_back(world.services, NOW)
+
+    assert found.version is None
+    assert "none is proven better" in found.sentence

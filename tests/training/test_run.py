@@ -229,7 +229,8 @@ def test_a_training_that_names_its_own_champion_fails_loudly(
     version = register_model(model)
     script = REGISTERS % {"model": model, "source": f"models:/{model}/{version}"}
     script += "post('registered-models/alias', name='usurped-fraud', alias='champion', version=made)" + GOOD
-    with pytest.raises(TrainingFailedError, match="aliases moved to them: champion none -> 2"):
+    told = "aliases moved to them: champion none -> 2; traffic follows these aliases now"
+    with pytest.raises(TrainingFailedError, match=told):
         train(script, model=model)
 
 

@@ -15,6 +15,7 @@ from headgate.registry import Registry
 from headgate.store import Store
 from headgate.training import (
     Trained,
+    TrainingCancelledError,
     TrainingData,
     TrainingFailedError,
     Validation,
@@ -176,6 +177,15 @@ def test_a_refused_candidate_is_a_failed_run_and_no_version(way: Any, mlflow_uri
     run_id = record_refusal(registry, "way-r3", spec, data, trained, refused, champion="1")
     run = mlflow.MlflowClient(mlflow_uri).get_run(run_id)
     assert (run.info.status, len(registry.catalog.versions(MODEL))) == ("FAILED", versions)
+
+
+def test_called_off_while_it_is_registered_it_gets_no_alias(way: Any) -> None:
+    """AR-04: the upload takes minutes; a flag or a person that ended it meanwhile is heard before the alias."""
+    spec, data, trained, _, found, registry, _ = way
+    before, said = registry.view(MODEL).challenger, iter([False, True])
+    with pytest.raises(TrainingCancelledError):
+        register(registry, "way-r5", spec, data, trained, found, champion="1", called_off=lambda: next(said))
+    assert registry.view(MODEL).challenger == before
 
 
 def test_with_mlflow_away_nothing_is_registered_and_it_says_so(

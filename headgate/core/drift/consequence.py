@@ -64,7 +64,19 @@ def conclude(
         for name, one in ((PERFORMANCE, performance), (ESTIMATE, estimate))
         if one is not None and at_least(one.severity, "medium")
     }
-    return Consequence(severity, tuple(causes), *_advice(severity, moved, performance, is_down=is_down))
+    holds = _shown_to_hold(performance, moved, estimate)
+    advice = _advice(severity, moved, performance, is_down=is_down, holds=holds)
+    return Consequence(severity, tuple(causes), *advice)
+
+
+def _shown_to_hold(
+    performance: PerformanceFinding | None, moved: Sequence[Finding], estimate: Estimate | None
+) -> bool:
+    """Whether labels show that accuracy holds, some of them of days since it moved: older ones say nothing of that."""
+    if performance is None or performance.state != "holds":
+        return False
+    began = min((one.since for one in (*moved, estimate) if one is not None and one.since), default=None)
+    return began is None or (performance.last is not None and performance.last >= began)
 
 
 def _advice(
@@ -73,6 +85,7 @@ def _advice(
     performance: PerformanceFinding | None,
     *,
     is_down: bool,
+    holds: bool,
 ) -> tuple[Recommendation, str]:
     dropped = performance is not None and performance.state == "dropped"
     if broken := [one for one in moved if one.is_broken]:
@@ -93,7 +106,7 @@ def _advice(
         )
     if moved and all(one.kind in _SOURCE for one in moved):
         return "investigate_pipeline", f"look at what sends {_names(moved)}"
-    if performance is not None and performance.state == "holds":
+    if holds:
         return "watch", "watch; labels show that accuracy holds"
     return "retrain", "retrain if it lasts; no labels show that accuracy holds"
 

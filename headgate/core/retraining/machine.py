@@ -242,9 +242,16 @@ def registered(one: Retraining, version: str, now: datetime) -> Retraining:
     return move(one, P.REGISTERED, now, said, version=version)
 
 
-def failed(one: Retraining, why: str, now: datetime) -> Retraining:
-    """Something did not work; said with what to do."""
-    return move(one, P.FAILED, now, f"{why}; {SERVES}; then headgate retrain {one.model}")
+def overdue(one: Retraining, now: datetime) -> Retraining | None:
+    """One that is validated and registered again and again without an end has failed; None while there is time."""
+    if one.phase is not P.VALIDATING or now - one.phase_since <= 2 * MAX_WAIT:
+        return None
+    return failed(one, f"not validated and registered within {2 * MAX_WAIT}, last: {one.said}", now)
+
+
+def failed(one: Retraining, why: str, now: datetime, traffic: str = SERVES) -> Retraining:
+    """Something did not work; said with what became of traffic and what to do."""
+    return move(one, P.FAILED, now, f"{why}; {traffic}; then headgate retrain {one.model}")
 
 
 def cancel(one: Retraining, by: str, reason: str, now: datetime) -> Retraining:

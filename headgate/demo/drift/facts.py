@@ -70,7 +70,7 @@ def read_version(services: "Services", version: str) -> tuple[str, dict[str, str
     lineage = {name: str(value) for name, value in shown.tags.items() if "data" in name or "trained" in name}
     if shown.run_id:
         for used in client.get_run(shown.run_id).inputs.dataset_inputs:
-            lineage |= {"dataset": used.dataset.name, "digest": used.dataset.digest}
+            lineage[used.dataset.name] = f"digest {used.dataset.digest}"
     return str(shown.description or ""), lineage
 
 

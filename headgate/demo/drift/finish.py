@@ -13,11 +13,12 @@ from rich.table import Table
 
 from headgate.demo.drift.days import Calendar
 from headgate.demo.drift.facts import count_live, read_attempts, read_days, shares
+from headgate.demo.drift.live import shortened
 from headgate.demo.drift.models import MODEL
 from headgate.demo.drift.page import write_page
 from headgate.demo.drift.picture import draw
 from headgate.demo.drift.promises import broken_promises
-from headgate.demo.drift.report import Attempt, Night, Result, Shares, as_json, refused_points
+from headgate.demo.drift.report import Attempt, Night, Result, Shares, as_json, decided_by
 from headgate.demo.drift.stage import Ready
 from headgate.demo.drift.world import MOVED
 from headgate.demo.facts import Way, read_traffic
@@ -150,7 +151,7 @@ def as_table(result: Result) -> Table:
             f"v{made.version}" if made.version else "-",
             f"[{colour}]{made.phase.value.replace('_', ' ')}[/]",
             " → ".join(f"{weight:g}" for weight in one.way.weights) if one.way else "none",
-            (refused_points(made) or [one.way.reason if one.way else made.said])[0],
+            shortened(decided_by(one)),
         )
     return table
 

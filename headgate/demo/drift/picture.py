@@ -67,7 +67,7 @@ def _draw_days(axes: Any, result: Result) -> None:
         words = f"reported {result.hours_to_alarm:.0f} h later: {alarm.report.severity}"
         _say(axes, words, at, 61, "right", INK)
     calm, false = len(result.calm), sum(one.drifted for one in result.calm)
-    axes.text(0, 97.5, f"{calm} calm days judged, {false} false alarms", color=MUTED, fontsize=10, va="top")
+    axes.text(0, 72, f"{calm} calm days judged, {false} false alarms", color=MUTED, fontsize=10, va="top")
     axes.set_xticks(
         range(0, len(result.days), 7),
         [result.days[place].day.strftime("%d %b") for place in range(0, len(result.days), 7)],

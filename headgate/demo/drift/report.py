@@ -253,6 +253,15 @@ def refused_points(retraining: Retraining) -> list[str]:
     return [str(finding["sentence"]) for finding in retraining.validation if finding["passed"] is not True]
 
 
+def decided_by(one: Attempt) -> str:
+    """Why it ended as it did, in one sentence."""
+    points = refused_points(one.retraining)
+    if points:
+        return points[0]
+    cut = [event.reason for event in one.way.events if event.kind == "bad"] if one.way else []
+    return cut[0] if cut else one.way.reason if one.way else one.retraining.said
+
+
 def ended_as(result: Result) -> list[str]:
     """How the retrainings ended, oldest first."""
     return [one.retraining.phase.value for one in result.attempts]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 RATE = 150.0
 LIVE_ROWS = 4000
 STARTS_WITHIN_S = 90.0
-SWAPPED_LABELS = 900
+SWAPPED_LABELS = 1000
 """So many labels come while the export is broken, before somebody asks for a retraining on the newest of them."""
 RUN_BEGINS_S = 2.0
 """A Prefect run takes longer than this to begin; what it reads is that much newer than what was there when it was asked for."""

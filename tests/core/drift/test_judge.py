@@ -130,6 +130,16 @@ def test_labels_that_hold_turn_a_moved_column_into_something_to_watch():
     assert (unknown.status, unknown.recommendation) == ("drift", "retrain")
 
 
+def test_labels_of_days_before_it_moved_do_not_show_that_accuracy_holds():
+    """AR-10: labels that come two weeks late say nothing of what moved since."""
+    late = [labels(day_of(place), 3000, 0.9) for place in range(50)]
+    report = report_on(GRID, DAYS, day_of(60), performance=late)
+
+    assert report.performance is not None
+    assert report.performance.state == "holds"
+    assert report.recommendation == "retrain"
+
+
 def test_the_same_subject_gives_the_same_report():
     assert report_on(GRID, DAYS, day_of(61)) == report_on(GRID, DAYS, day_of(61))
 

@@ -134,6 +134,16 @@ def test_drift_that_turns_critical_under_way_asks_before_it_is_registered() -> N
         machine.registered(after, "7", NOW)
 
 
+def test_validating_without_an_end_is_given_up() -> None:
+    """A registry that refuses for good must not keep the model's next retraining away."""
+    one = to(P.VALIDATING)
+
+    assert machine.overdue(one, NOW + 2 * MAX_WAIT) is None
+    given_up = machine.overdue(one, NOW + 2 * MAX_WAIT + timedelta(seconds=1))
+    assert given_up is not None
+    assert given_up.phase is P.FAILED
+
+
 @pytest.mark.parametrize("phase", [P.APPROVED, P.VALIDATING])
 def test_a_foreign_rollout_is_waited_for_but_not_for_ever(phase: RetrainingPhase) -> None:
     """Issue 5: never while a rollout of the model is live."""
