@@ -134,8 +134,8 @@ def test_mirrored_calls_that_do_not_fit_are_dropped_and_counted(
     dropped = running.status()["shadow"]["dropped"]
 
     assert {answer.status_code for answer in answers} == {200}
-    # One runs and two wait, unless the first was through before the last was asked.
-    assert 3 <= dropped <= 5
+    # One runs and two wait, unless none was taken yet, or the first was through before the last was asked.
+    assert 3 <= dropped <= 6
     assert f"headgate_shadow_dropped_total {float(dropped)}" in running.client.get("/metrics").text
 
 
