@@ -219,7 +219,10 @@ def _prove(
     made = working.register(services, spec, ready, work, validation)
     # Nobody else holds it: it was offered before, and its rollout has ended or it serves.
     if made.is_challenger or made.held_by is None:
-        return save(services, ready, machine.registered(ready, made.version, clock()))
+        kept = save(services, ready, machine.registered(ready, made.version, clock()))
+        # The sweep looks for new challengers at once; without this it would with its next turn.
+        services.store.notify("headgate_nudge", "")
+        return kept
     said = f"version {made.version} is made, but version {made.held_by} holds the alias `challenger`; waits for its end"
     return save(services, ready, replace(ready, said=said))
 
